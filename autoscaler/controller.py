@@ -1,0 +1,134 @@
+"""What happens in one tick, for every fleet?
+
+Observe (all fleets, then all signals at once), decide, act, report. Deciding is the core's, seeing and acting the
+adapters'; what is left here is the order, the memory between ticks, and the isolation of one fleet from another.
+
+Adapters answer faults as values. An exception that still escapes is a bug: this is the one place that catches it,
+logs it with its traceback, holds that fleet, and goes on with the next. What was seen is remembered even when acting
+on it failed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from autoscaler.core.decide import Decision, Memory, Policy, decide
+from autoscaler.core.fleet import Fleet, Phase
+from autoscaler.core.observation import Gap, Observation, Signals
+from autoscaler.core.plan import Action, Outcome, Verdict
+from autoscaler.core.reason import Finding, Reason, Stage
+from autoscaler.core.status import Status, status_of, unreadable
+from autoscaler.ports import Clock, Fault, FleetGateway, FleetScope, SignalSource, StatusSink
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Managed:
+    """One fleet under management: its policy, and where its signals are found."""
+
+    key: str
+    namespace: str
+    model: str
+    policy: Policy
+    engine: str = "vllm"
+    gateway: str | None = None
+    window_s: float = 60.0
+    queries: Mapping[str, str] = field(default_factory=dict)
+
+    def scope(self, fleet: Fleet) -> FleetScope:
+        """Where to look now: the pods whose work belongs to each role at this moment."""
+        pods = {
+            role: tuple(replica.name for replica in pool.in_phase(Phase.SERVING, Phase.DRAINING))
+            for role, pool in fleet.pools.items()
+        }
+        return FleetScope(self.key, self.namespace, self.model, self.engine, self.gateway, pods, self.window_s, self.queries)
+
+
+class Controller:
+    """Keeps the fleets it manages the right size, one `tick` at a time. Not thread-safe: one tick at once."""
+
+    def __init__(
+        self,
+        managed: Sequence[Managed],
+        clock: Clock,
+        signals: SignalSource,
+        gateway: FleetGateway,
+        sinks: Sequence[StatusSink] = (),
+    ) -> None:
+        self._managed = {fleet.key: fleet for fleet in managed}
+        self._clock, self._signals, self._gateway, self._sinks = clock, signals, gateway, sinks
+        self._memory: dict[str, Memory] = {}
+
+    def tick(self) -> tuple[Status, ...]:
+        """One look at every fleet and what followed from it, in the order they are managed."""
+        now = self._clock.now()
+        fleets = {key: self._read_fleet(key, now) for key in self._managed}
+        scopes = [self._managed[key].scope(fleet) for key, fleet in fleets.items() if isinstance(fleet, Fleet)]
+        signals = self._read_signals(scopes, now)
+        statuses = tuple(self._tick_one(self._managed[key], fleet, signals.get(key), now) for key, fleet in fleets.items())
+        for status in statuses:
+            self._report(status)
+        return statuses
+
+    def _read_fleet(self, key: str, now: float) -> Fleet | Fault:
+        try:
+            return self._gateway.read(key, now)
+        except Exception as error:  # a bug in an adapter must not end the loop
+            log.exception("reading the fleet failed", extra={"fleet": key})
+            return Fault("fleet", f"{type(error).__name__}: {error}")
+
+    def _read_signals(self, scopes: Sequence[FleetScope], now: float) -> Mapping[str, Signals]:
+        try:
+            return self._signals.read(scopes, now)
+        except Exception as error:  # as above
+            log.exception("reading the signals failed")
+            return {scope.key: Signals.unknown(Gap.MALFORMED, f"{type(error).__name__}: {error}") for scope in scopes}
+
+    def _tick_one(self, managed: Managed, fleet: Fleet | Fault, signals: Signals | None, now: float) -> Status:
+        if isinstance(fleet, Fault):
+            return _held(managed, now, Stage.OBSERVE, Reason.FLEET_UNREADABLE, f"{fleet.door}: {fleet.detail}")
+        try:
+            signals = signals or Signals.unknown(Gap.MISSING, "the signal source gave nothing for this fleet")
+            observation = Observation(now, fleet, signals)
+            decision = decide(observation, self._memory.get(managed.key, Memory()), managed.policy)
+            self._memory[managed.key] = decision.memory
+            outcomes = self._act(managed.key, decision, now)
+            return status_of(observation, decision, outcomes, managed.policy)
+        except Exception as error:  # as above
+            log.exception("the tick failed", extra={"fleet": managed.key})
+            return _held(managed, now, Stage.PLAN, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+
+    def _act(self, key: str, decision: Decision, now: float) -> tuple[Outcome, ...]:
+        """Apply what may be applied, in order. After a conflict the rest waits for the next tick: it was decided on a
+        fleet that is no more. A write that is refused or fails holds nobody else up, for growth is granted on GPUs that
+        are free before any shrink; otherwise a shrink that is refused for good would forbid the other role to grow.
+        """
+        outcomes: list[Outcome] = []
+        for action in decision.plan.to_apply:
+            outcome = self._apply(key, action, now)
+            log.info("%s %s %s -> %s: %s", key, action.role, action.from_replicas, action.to_replicas, outcome.verdict)
+            outcomes.append(outcome)
+            if outcome.verdict is Verdict.CONFLICT:
+                break
+        return tuple(outcomes)
+
+    def _apply(self, key: str, action: Action, now: float) -> Outcome:
+        try:
+            return self._gateway.apply(key, action, now)
+        except Exception as error:  # as above
+            log.exception("acting failed", extra={"fleet": key})
+            return Outcome(action, Verdict.FAILED, f"{type(error).__name__}: {error}")
+
+    def _report(self, status: Status) -> None:
+        for sink in self._sinks:
+            try:
+                sink.report(status)
+            except Exception:  # as above; the other sinks still want to know
+                log.exception("reporting failed", extra={"fleet": status.key})
+
+
+def _held(managed: Managed, now: float, stage: Stage, reason: Reason, text: str) -> Status:
+    return unreadable(managed.key, now, managed.policy, Finding(stage, reason, text))

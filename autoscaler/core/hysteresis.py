@@ -1,0 +1,162 @@
+"""How is a raw demand damped into a target that does not flap?
+
+Four brakes, applied in this order; each names itself when it holds something back:
+
+1. tolerance            |demand / desired - 1| inside the band keeps what is asked for. Demand 2.1 at desired 2 and a
+                        band of 10 % is 2; demand 2.3 is 3.
+2. stabilization window going down, the highest recommendation of the window wins; going up, the lowest (HPA).
+3. first window         after a restart, or after a stretch without full sight, nothing shrinks until one whole
+                        stabilization window has been seen without a gap (law 3). What is partly seen is no sight
+                        here: its recommendations are lower bounds, and a window of those protects nobody.
+4. cooldown and steps   a minimum time since the pool's last move, and a largest change per period, whichever of
+                        `replicas` and `percent` allows more (HPA's selectPolicy Max).
+
+A move is what is seen to have changed in `desired` since the last look, whoever changed it. That keeps the memory
+true when a write fails or a human scales by hand, and it counts nothing in Recommend mode. What lies in the
+future, because the clock stepped back, is forgotten.
+
+Growth compares against `desired`, which includes replicas still starting: they are credited, and nothing freezes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from autoscaler.core.demand import Demand
+from autoscaler.core.reason import Reason
+
+ROUNDING = 1e-9  # 3.0000000001 replicas are 3
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The largest change in `period_s` seconds: `replicas`, or `percent` of the pool at the period's start, if more."""
+
+    replicas: int
+    percent: float
+    period_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Brakes:
+    """The brakes of one direction."""
+
+    tolerance: float
+    stabilization_s: float
+    cooldown_s: float
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Damping:
+    """Both directions, and how long without sight makes the window start anew."""
+
+    up: Brakes = Brakes(0.1, 0.0, 0.0, Step(4, 100.0, 15.0))
+    down: Brakes = Brakes(0.1, 300.0, 60.0, Step(1, 10.0, 60.0))
+    gap_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What the damper remembers of one pool: recommendations and moves as (time, count), since when it has seen in full
+    without a gap, when it last did, and what it found at the last look, seeing or blind.
+    """
+
+    recommendations: tuple[tuple[float, int], ...] = ()
+    moves: tuple[tuple[float, int], ...] = ()
+    seen_since_s: float | None = None
+    seen_last_s: float | None = None
+    looked_last_s: float | None = None
+    desired_last: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Replicas to aim for, the damper's reason, and what was recommended before damping."""
+
+    replicas: int
+    reason: Reason
+    recommended: int
+
+
+def damp(demand: Demand, desired: int, track: Track, limits: Damping, now: float) -> tuple[Target, Track]:
+    """One pool's target and the track after this look. `desired` is what is asked for at present."""
+    recommended = recommend(demand.replicas, desired, limits)
+    track = _remember(watch(desired, track, limits, now), demand, recommended, limits, now)
+    target, reason = desired, Reason.WITHIN_TOLERANCE
+    if recommended > desired:
+        target, reason = _grow(desired, track, limits.up, now)
+    elif recommended < desired:
+        target, reason = _shrink(demand, desired, track, limits.down, now)
+    return Target(target, reason, recommended), track
+
+
+def watch(desired: int, track: Track, limits: Damping, now: float) -> Track:
+    """The track of a pool whose demand is not known at this look: moves are still noticed, sight is not extended."""
+    return replace(track, moves=_moves(track, desired, limits, now), looked_last_s=now, desired_last=desired)
+
+
+def recommend(replicas: float, desired: int, limits: Damping) -> int:
+    """Whole replicas for a demand, or `desired` inside the tolerance."""
+    whole = math.ceil(replicas - ROUNDING)
+    if replicas > desired * (1 + limits.up.tolerance):
+        return max(whole, desired)
+    if replicas < desired * (1 - limits.down.tolerance):
+        return min(whole, desired)
+    return desired
+
+
+def _remember(track: Track, demand: Demand, recommended: int, limits: Damping, now: float) -> Track:
+    window_s = max(limits.up.stabilization_s, limits.down.stabilization_s)
+    kept = tuple((at, count) for at, count in track.recommendations if 0 <= now - at <= window_s)
+    track = replace(track, recommendations=(*kept, (now, recommended)))
+    if demand.partial is not None:
+        return track
+    blind = track.seen_last_s is None or not 0 <= now - track.seen_last_s <= limits.gap_s
+    return replace(track, seen_since_s=now if blind else track.seen_since_s, seen_last_s=now)
+
+
+def _moves(track: Track, desired: int, limits: Damping, now: float) -> tuple[tuple[float, int], ...]:
+    """Moves young enough to matter. A change is dated to the last look: it happened right after it."""
+    memory_s = max(max(b.cooldown_s, b.step.period_s) for b in (limits.up, limits.down))
+    moves = tuple((at, delta) for at, delta in track.moves if 0 <= now - at <= memory_s)
+    if track.desired_last is None or track.looked_last_s is None or track.desired_last == desired:
+        return moves
+    return (*moves, (min(track.looked_last_s, now), desired - track.desired_last))
+
+
+def _grow(desired: int, track: Track, brakes: Brakes, now: float) -> tuple[int, Reason]:
+    stable = max(desired, _over_window(track, brakes, now, min))
+    if stable <= desired:
+        return desired, Reason.SCALE_UP_STABILIZED
+    if any(delta > 0 and now - at < brakes.cooldown_s for at, delta in track.moves):
+        return desired, Reason.COOLDOWN
+    start = desired - sum(_in_period(track, brakes, now))
+    most = max(start + brakes.step.replicas, math.ceil(start * (1 + brakes.step.percent / 100) - ROUNDING), desired)
+    return (stable, Reason.DEMAND_ROSE) if stable <= most else (most, Reason.STEP_LIMITED)
+
+
+def _shrink(demand: Demand, desired: int, track: Track, brakes: Brakes, now: float) -> tuple[int, Reason]:
+    if demand.partial is not None:
+        return desired, Reason.KNOWN_PART_ONLY
+    stable = min(desired, _over_window(track, brakes, now, max))
+    if stable >= desired:
+        return desired, Reason.SCALE_DOWN_STABILIZED
+    if track.seen_since_s is None or now - track.seen_since_s < brakes.stabilization_s:
+        return desired, Reason.FIRST_WINDOW
+    if any(now - at < brakes.cooldown_s for at, _ in track.moves):
+        return desired, Reason.COOLDOWN
+    start = desired - sum(min(0, delta) for delta in _in_period(track, brakes, now))
+    least = min(start - brakes.step.replicas, math.floor(start * (1 - brakes.step.percent / 100) + ROUNDING), desired)
+    return (stable, Reason.DEMAND_FELL) if stable >= least else (least, Reason.STEP_LIMITED)
+
+
+def _over_window(track: Track, brakes: Brakes, now: float, extreme: Callable[[list[int]], int]) -> int:
+    """The extreme recommendation of the window; the newest one is always inside it."""
+    return extreme([count for at, count in track.recommendations if now - at <= brakes.stabilization_s])
+
+
+def _in_period(track: Track, brakes: Brakes, now: float) -> list[int]:
+    return [delta for at, delta in track.moves if now - at < brakes.step.period_s]

@@ -1,0 +1,198 @@
+"""Which actions follow from the targets, and what do the laws forbid?
+
+Targets may be wild; one guard makes them lawful and says what it cut:
+
+    sight       no shrink without full sight (law 2), not even down to a max that was lowered.
+    bounds      min <= replicas <= max. Raising to min needs no signal; lowering to max waits for no window, since it is
+                the operator's word and not the data's.
+    last one    a pool never loses its last serving replica while the other lives (law 6; joint zero is not offered yet).
+                Who goes first is the cluster's choice, so a scale-down may hit every serving replica before one that
+                still starts: 3 of which 2 start stay 3.
+    GPU budget  GPUs held by every pool, draining replicas included, plus what is asked for, never exceed the budget.
+                When both roles want more than is left, single replicas go in turn to the role below its min, then to
+                the one that is shortest, measured as demand / granted replicas, so neither starves the other.
+
+Shrinks come first in the plan: they free GPUs that a later tick may grant. A replica that drains still holds its
+GPUs, so growth on freed GPUs waits until the drain is over: the budget holds at every instant, not on average.
+
+Only mode Auto acts. Recommend makes the same plan and stops there; Off plans nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from autoscaler.core.fleet import Fleet, Phase, Pool, Role
+from autoscaler.core.hysteresis import Target
+from autoscaler.core.reason import Finding, Reason, Stage
+
+
+class Mode(StrEnum):
+    """How far the controller may go."""
+
+    OFF = "Off"
+    RECOMMEND = "Recommend"
+    AUTO = "Auto"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """Bounds of one pool, in replicas."""
+
+    min_replicas: int
+    max_replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Scale one pool from what was seen to an absolute count. `from_replicas` is the precondition of the write."""
+
+    role: Role
+    from_replicas: int
+    to_replicas: int
+    reason: Reason
+
+
+class Verdict(StrEnum):
+    """How an action ended."""
+
+    APPLIED = "Applied"
+    CONFLICT = "Conflict"  # the fleet was no longer what the action was decided on; the next tick decides anew
+    REFUSED = "Refused"  # somebody who may said no
+    FAILED = "Failed"  # nobody knows, or it broke
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one action, with one line for the operator."""
+
+    action: Action
+    verdict: Verdict
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now, in order, why, and under which mode it was made. `targets` is the lawful count per role."""
+
+    now: float
+    mode: Mode
+    actions: tuple[Action, ...]
+    targets: Mapping[Role, int]
+    findings: tuple[Finding, ...]
+
+    @property
+    def to_apply(self) -> tuple[Action, ...]:
+        """The actions that may touch the outside: all in Auto, none otherwise (law 13)."""
+        return self.actions if self.mode is Mode.AUTO else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One pool's target with the demand behind it; `target` is None where the demand is not known. `sighted`: the
+    demand was seen in full, so a shrink is allowed.
+    """
+
+    target: Target | None
+    demand_replicas: float
+    sighted: bool
+
+
+def plan(
+    now: float,
+    mode: Mode,
+    fleet: Fleet,
+    wishes: Mapping[Role, Wish],
+    limits: Mapping[Role, PoolLimits],
+    gpu_budget: int | None,
+) -> Plan:
+    """The lawful plan for these wishes. A role without a wish keeps its count."""
+    findings: list[Finding] = []
+    bounded = {role: _bound(role, fleet, wish, limits[role], findings) for role, wish in wishes.items()}
+    granted = _grant(fleet, bounded, wishes, limits, gpu_budget, findings)
+    actions = tuple(sorted(_actions(fleet, granted, wishes), key=lambda action: action.to_replicas - action.from_replicas))
+    if mode is Mode.OFF:
+        actions = ()
+    findings.extend(_verdicts(fleet, granted, actions, mode))
+    return Plan(now, mode, actions, granted, tuple(findings))
+
+
+def _bound(role: Role, fleet: Fleet, wish: Wish, limits: PoolLimits, findings: list[Finding]) -> int:
+    pool = fleet.pools[role]
+    wanted = wish.target.replicas if wish.target else pool.desired
+    least = _least(pool) if wish.sighted else pool.desired
+    lawful = max(min(wanted, limits.max_replicas), limits.min_replicas, least)
+    if lawful == wanted:
+        return wanted
+    if lawful < wanted:
+        findings.append(_cut(role, Reason.TOO_MANY_REPLICAS, wanted, limits.max_replicas, "max"))
+    elif lawful == limits.min_replicas:
+        findings.append(_cut(role, Reason.TOO_FEW_REPLICAS, wanted, lawful, "min"))
+    else:
+        findings.append(_cut(role, Reason.LAST_SERVING, wanted, lawful, "the fewest that keep one serving"))
+    return lawful
+
+
+def _least(pool: Pool) -> int:
+    """The fewest replicas that keep one serving, whoever goes first."""
+    standing = len(pool.replicas) - len(pool.in_phase(Phase.DRAINING))
+    return min(pool.desired, standing - pool.serving + 1)
+
+
+def _cut(role: Role, reason: Reason, wanted: int, limit: int, knob: str) -> Finding:
+    text = f"{wanted} replicas wanted, {knob} is {limit}"
+    return Finding(Stage.PLAN, reason, text, role, {"wanted": wanted, knob: limit})
+
+
+def _grant(
+    fleet: Fleet,
+    wanted: Mapping[Role, int],
+    wishes: Mapping[Role, Wish],
+    limits: Mapping[Role, PoolLimits],
+    gpu_budget: int | None,
+    findings: list[Finding],
+) -> dict[Role, int]:
+    """Shrinks as wished; growth one replica at a time to the shortest role while the budget lasts."""
+    granted = {role: min(count, fleet.pools[role].desired) for role, count in wanted.items()}
+    if gpu_budget is None:
+        return dict(wanted)
+    gpus = {role: pool.gpus_per_replica for role, pool in fleet.pools.items()}
+    free_gpus = gpu_budget - fleet.gpus_held
+    while short := [role for role, count in wanted.items() if granted[role] < count]:
+        fitting = [role for role in short if gpus[role] <= free_gpus]
+        if not fitting:
+            findings.extend(_over_budget(role, wanted[role], granted[role], gpu_budget, free_gpus) for role in short)
+            break
+        role = max(fitting, key=lambda r: (granted[r] < limits[r].min_replicas, wishes[r].demand_replicas / max(1, granted[r])))
+        granted[role] += 1
+        free_gpus -= gpus[role]
+    return granted
+
+
+def _over_budget(role: Role, wanted: int, given: int, gpu_budget: int, free_gpus: int) -> Finding:
+    text = f"{wanted} replicas wanted, {given} granted: the GPU budget of {gpu_budget} leaves {max(0, free_gpus)} free"
+    return Finding(Stage.PLAN, Reason.GPU_BUDGET, text, role, {"wanted": wanted, "granted": given, "gpu_budget": gpu_budget})
+
+
+def _actions(fleet: Fleet, granted: Mapping[Role, int], wishes: Mapping[Role, Wish]) -> Iterable[Action]:
+    for role, count in granted.items():
+        desired, target = fleet.pools[role].desired, wishes[role].target
+        if count != desired:
+            damped = target.reason if target is not None and target.replicas == count else None
+            yield Action(role, desired, count, damped or (Reason.SCALE_UP if count > desired else Reason.SCALE_DOWN))
+
+
+def _verdicts(fleet: Fleet, granted: Iterable[Role], actions: tuple[Action, ...], mode: Mode) -> Iterable[Finding]:
+    moving = {action.role: action for action in actions}
+    for role in granted:
+        action, desired = moving.get(role), fleet.pools[role].desired
+        if action is None:
+            reason = Reason.MODE if mode is Mode.OFF else Reason.HOLD
+            yield Finding(Stage.PLAN, reason, f"{role} stays at {desired}", role, {"desired": desired})
+            continue
+        verb = "scale" if mode is Mode.AUTO else "would scale"
+        text = f"{verb} {role} {action.from_replicas} -> {action.to_replicas} ({action.reason})"
+        reason = Reason.SCALE_UP if action.to_replicas > action.from_replicas else Reason.SCALE_DOWN
+        yield Finding(Stage.PLAN, reason, text, role, {"from": action.from_replicas, "to": action.to_replicas})

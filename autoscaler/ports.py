@@ -1,0 +1,78 @@
+"""What does the controller need from the world? Five narrow doors, owned by the controller, filled in by adapters.
+
+Every method answers with a value, also when the world fails: a `Fault`, an `Unknown`, an `Outcome`. Adapters turn
+the errors they know into those; an exception that still escapes is a bug, and the tick catches it per fleet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from autoscaler.core.fleet import Fleet, Role
+from autoscaler.core.observation import Signals
+from autoscaler.core.plan import Action, Outcome
+from autoscaler.core.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An expected failure outside: which door, and one line for the operator."""
+
+    door: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class FleetScope:
+    """Where to look for one fleet's signals.
+
+    `pods` are those whose work belongs to a role now (serving and draining); `window_s` is the rate window.
+    `queries` overrides the metric profile's PromQL by signal name.
+    """
+
+    key: str
+    namespace: str
+    model: str
+    engine: str
+    gateway: str | None
+    pods: Mapping[Role, tuple[str, ...]]
+    window_s: float = 60.0
+    queries: Mapping[str, str] = field(default_factory=dict)
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> float:
+        """Seconds; only differences and order matter to the core."""
+        ...
+
+
+class SignalSource(Protocol):
+    """Reads the signals of many fleets at once, so that the number of queries does not grow with them."""
+
+    def read(self, scopes: Sequence[FleetScope], now: float) -> Mapping[str, Signals]:
+        """One `Signals` per scope, keyed by `FleetScope.key`; never raises for what the outside did."""
+        ...
+
+
+class FleetGateway(Protocol):
+    """Reads and changes the replicas of one fleet."""
+
+    def read(self, key: str, now: float) -> Fleet | Fault:
+        """The fleet as it stands."""
+        ...
+
+    def apply(self, key: str, action: Action, now: float) -> Outcome:
+        """Carry out one action if the fleet still is what the action was decided on."""
+        ...
+
+
+class StatusSink(Protocol):
+    """Where a fleet's status goes after each tick."""
+
+    def report(self, status: Status) -> None:
+        """Publish; must not raise for what the outside did."""
+        ...

@@ -1,0 +1,252 @@
+"""Does one fleet's trouble stay its own, and does a fault end in Hold with its reason and never in a crash?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from autoscaler.controller import Controller, Managed
+from autoscaler.core.decide import Policy
+from autoscaler.core.fleet import Fleet, Phase, Role
+from autoscaler.core.observation import Gap, Signals
+from autoscaler.core.plan import Action, Mode, Outcome, Verdict
+from autoscaler.core.reason import Reason
+from autoscaler.core.status import Status
+from autoscaler.ports import Fault
+from tests.fakes import FakeClock, FakeFleet, FakeSink, ScriptedSignals, fleet, policy, pool, signals
+
+A, B, C = "models/a", "models/b", "models/c"
+
+
+class Stage:
+    """A controller over fleets of 2 and 2 that all see the same load, with every fake within reach."""
+
+    def __init__(
+        self, *keys: str, rps: float = 22.0, wanted: dict[str, Policy] | None = None, cluster: type[FakeFleet] = FakeFleet
+    ) -> None:
+        self.clock, self.sinks = FakeClock(), [FakeSink(), FakeSink()]
+        self.cluster, self.signals = cluster(*(fleet(key=key) for key in keys)), ScriptedSignals()
+        self.managed = [Managed(key, "models", key, (wanted or {}).get(key, policy())) for key in keys]
+        self.restart()
+        self.see(rps)
+
+    def restart(self) -> None:
+        """A new controller that knows nothing of what the old one saw."""
+        self.controller = Controller(self.managed, self.clock, self.signals, self.cluster, self.sinks)
+
+    def see(self, rps: float) -> None:
+        """From now on every fleet sees this load."""
+        self.signals.script = {key: signals(seen, rps) for key, seen in self.cluster.fleets.items()}
+
+    def tick(self, after_s: float = 15.0) -> dict[str, Status]:
+        """The next tick's statuses by fleet."""
+        self.clock.at += after_s
+        return {status.key: status for status in self.controller.tick()}
+
+    def desired(self, key: str) -> list[int]:
+        """What is asked for, prefill first."""
+        return [members.desired for members in self.cluster.fleets[key].pools.values()]
+
+
+def reasons(status: Status) -> set[Reason]:
+    return {finding.reason for finding in status.plan.findings}
+
+
+def test_a_tick_reads_decides_acts_and_reports_in_the_order_of_management() -> None:
+    stage = Stage(B, A)
+    statuses = stage.tick()
+    assert list(statuses) == [B, A]
+    assert stage.desired(A) == stage.desired(B) == [5, 5]
+    assert [key for key, _ in stage.cluster.applied] == [B, B, A, A]
+    assert [status.key for status in stage.sinks[0].reported] == [B, A]
+    assert [outcome.verdict for outcome in statuses[A].outcomes] == [Verdict.APPLIED] * 2
+
+
+def test_signals_of_a_thousand_fleets_are_read_in_one_call() -> None:
+    keys = [f"models/{number}" for number in range(1000)]
+    stage = Stage(*keys)
+    assert len(stage.tick()) == 1000
+    assert stage.signals.reads == [tuple(keys)]
+
+
+def test_a_scope_names_the_pods_that_have_work_now() -> None:
+    seen = fleet(pool(Role.PREFILL, 3, serving=2, starting=1, draining=1), pool(Role.DECODE, 1, stuck=1))
+    scope = Managed(A, "models", "m", policy(), gateway="llm-d", queries={"x": "up"}).scope(seen)
+    assert scope.pods == {Role.PREFILL: ("prefill-0", "prefill-1", "prefill-3"), Role.DECODE: ("decode-0",)}
+    assert (scope.key, scope.model, scope.engine, scope.gateway, scope.queries) == (A, "m", "vllm", "llm-d", {"x": "up"})
+
+
+@pytest.mark.parametrize(
+    ("trouble", "text"),
+    [
+        pytest.param(Fault("cluster", "connection refused"), "cluster: connection refused", id="a fault"),
+        pytest.param(RuntimeError("a bug"), "fleet: RuntimeError: a bug", id="a bug"),
+    ],
+)
+def test_a_fleet_that_cannot_be_read_holds_and_the_others_go_on(trouble: Fault | Exception, text: str) -> None:
+    stage = Stage(A, B, C)
+    stage.cluster.unreadable[B] = trouble
+    statuses = stage.tick()
+    assert [(f.reason, f.text) for f in statuses[B].plan.findings] == [(Reason.FLEET_UNREADABLE, text)]
+    assert (stage.desired(A), stage.desired(B), stage.desired(C)) == ([5, 5], [2, 2], [5, 5])
+    assert stage.signals.reads == [(A, C)]
+
+
+def test_when_the_signal_source_has_a_bug_every_fleet_holds_and_the_next_tick_acts() -> None:
+    stage = Stage(A, B)
+    stage.signals.script = RuntimeError("a bug")
+    for status in stage.tick().values():
+        assert Reason.SIGNALS_MALFORMED in reasons(status)
+    assert stage.cluster.applied == []
+    stage.see(22.0)
+    stage.tick()
+    assert stage.desired(A) == [5, 5]
+
+
+def test_a_fleet_that_the_signal_source_forgot_holds() -> None:
+    stage = Stage(A, B)
+    stage.signals.script = {A: signals(stage.cluster.fleets[A], 22.0)}
+    assert Reason.SIGNALS_MISSING in reasons(stage.tick()[B])
+    assert (stage.desired(A), stage.desired(B)) == ([5, 5], [2, 2])
+
+
+def test_a_decision_that_breaks_holds_its_fleet_only(caplog: pytest.LogCaptureFixture) -> None:
+    """A pool of a role that the policy says nothing of: a bug of ours, told with its traceback."""
+    stage = Stage(A, B, wanted={A: replace(policy(), pools={})})
+    with caplog.at_level(logging.ERROR):
+        statuses = stage.tick()
+    assert reasons(statuses[A]) == {Reason.INTERNAL_ERROR}
+    assert (stage.desired(A), stage.desired(B)) == ([2, 2], [5, 5])
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("answer", [Verdict.REFUSED, Verdict.FAILED, RuntimeError("a bug")])
+def test_a_write_that_fails_holds_up_neither_the_other_role_nor_the_other_fleet(answer: Verdict | Exception) -> None:
+    """A prefill pool that nobody lets us change must not starve decode for good."""
+    stage = Stage(A, B)
+    stage.cluster.answers[A, Role.PREFILL] = answer
+    outcomes = stage.tick()[A].outcomes
+    assert (stage.desired(A), stage.desired(B)) == ([2, 5], [5, 5])
+    failed = Verdict.FAILED if isinstance(answer, Exception) else answer
+    assert [outcome.verdict for outcome in outcomes] == [failed, Verdict.APPLIED]
+
+
+def test_a_write_that_raised_still_shows_the_whole_fleet_and_what_went_wrong() -> None:
+    stage = Stage(A)
+    stage.cluster.answers[A, Role.PREFILL] = RuntimeError("a bug")
+    status = stage.tick()[A]
+    assert status.outcomes[0].detail == "RuntimeError: a bug"
+    assert set(status.pools) == set(Role)
+
+
+def test_after_a_conflict_the_rest_of_the_plan_waits_for_the_next_tick() -> None:
+    stage = Stage(A, B)
+    stage.cluster.answers[A, Role.PREFILL] = Verdict.CONFLICT
+    assert [outcome.verdict for outcome in stage.tick()[A].outcomes] == [Verdict.CONFLICT]
+    assert (stage.desired(A), stage.desired(B)) == ([2, 2], [5, 5])
+    stage.cluster.answers.clear()
+    stage.tick()
+    assert stage.desired(A) == [5, 5]
+
+
+class Meddled(FakeFleet):
+    """Somebody scales by hand just before each write."""
+
+    def apply(self, key: str, action: Action, now: float) -> Outcome:
+        self.scale(key, action.role, 7, now)
+        return super().apply(key, action, now)
+
+
+def test_an_action_carries_what_it_was_decided_on_so_that_a_human_in_between_wins() -> None:
+    stage = Stage(A, cluster=Meddled)
+    assert [outcome.verdict for outcome in stage.tick()[A].outcomes] == [Verdict.CONFLICT]
+    assert stage.desired(A) == [7, 2]
+
+
+@pytest.mark.parametrize("spoil", [0, 1])
+def test_a_sink_that_fails_keeps_no_other_sink_or_fleet_from_being_reported(spoil: int) -> None:
+    stage = Stage(A, B)
+    stage.sinks[spoil].error = OSError("disk full")
+    stage.tick()
+    assert [status.key for status in stage.sinks[1 - spoil].reported] == [A, B]
+    assert stage.desired(B) == [5, 5]
+
+
+def quiet(stage: Stage, seconds: float) -> None:
+    for _ in range(int(seconds / 15)):
+        stage.tick()
+
+
+Break = Callable[[Stage], None]
+
+
+def unreadable(stage: Stage) -> None:
+    stage.cluster.unreadable[A] = Fault("cluster", "down")
+
+
+def dark(stage: Stage) -> None:
+    stage.signals.script = {A: Signals.unknown(Gap.TIMEOUT, "dark")}
+
+
+@pytest.mark.parametrize("trouble", [unreadable, dark])
+@pytest.mark.parametrize(("lasts_s", "window_s"), [(30.0, 0.0), (90.0, 300.0)])
+def test_memory_outlives_a_short_trouble_and_a_long_one_starts_the_window_anew(
+    trouble: Break, lasts_s: float, window_s: float
+) -> None:
+    """Five quiet minutes allow a shrink. Half a minute of trouble in between costs nothing, more than one the window."""
+    stage = Stage(A, rps=4.0)
+    quiet(stage, 285.0)
+    script = stage.signals.script
+    trouble(stage)
+    quiet(stage, lasts_s)
+    assert stage.desired(A) == [2, 2]
+    stage.cluster.unreadable.clear()
+    stage.signals.script = script
+    quiet(stage, window_s)
+    assert stage.desired(A) == [2, 2]
+    stage.tick()
+    assert stage.desired(A) == [1, 1]
+
+
+def test_what_was_seen_is_remembered_even_while_every_write_fails() -> None:
+    stage = Stage(A, rps=4.0)
+    for role in Role:
+        stage.cluster.answers[A, role] = RuntimeError("a bug")
+    quiet(stage, 600.0)
+    assert stage.desired(A) == [2, 2]
+    stage.cluster.answers.clear()
+    stage.tick()
+    assert stage.desired(A) == [1, 1]
+
+
+@pytest.mark.parametrize("mode", [Mode.OFF, Mode.RECOMMEND])
+def test_outside_auto_the_gateway_is_only_read(mode: Mode) -> None:
+    stage = Stage(A, wanted={A: policy(mode=mode)})
+    quiet(stage, 600.0)
+    assert stage.cluster.applied == []
+
+
+def test_a_new_controller_shrinks_nothing_before_its_own_window() -> None:
+    stage = Stage(A, rps=4.0)
+    quiet(stage, 285.0)
+    stage.restart()
+    quiet(stage, 300.0)
+    assert stage.desired(A) == [2, 2]
+    stage.tick()
+    assert stage.desired(A) == [1, 1]
+
+
+def test_replicas_that_were_asked_for_come_up_and_take_part() -> None:
+    """The loop closed through the gateway: asked for at 15 s, serving at 75 s, and no action in between."""
+    stage = Stage(A)
+    stage.cluster.start_s = 60.0
+    for _ in range(5):
+        stage.tick()
+        stage.see(22.0)
+    seen = stage.cluster.read(A, stage.clock.at)
+    assert isinstance(seen, Fleet)
+    assert [len(members.in_phase(Phase.SERVING)) for members in seen.pools.values()] == [5, 5]
+    assert len(stage.cluster.applied) == 2
