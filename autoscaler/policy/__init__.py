@@ -1,0 +1,16 @@
+"""What does the operator want of a fleet?
+
+fields.py      how a field is read, and how a refused one is told in one line
+profiles.py    the replica profiles and names that ship with the product
+sections.py    each part of the document: its fields, their ranges, what two of them forbid together
+behaviour.py   the brakes, overridden field by field
+document.py    PDAutoscaler as a whole -> the frozen policy of the core
+surprises.py   what is valid and will still surprise its owner
+marked_yaml.py YAML with the line of every field, for policy_file.py, which reads the files
+"""
+
+from autoscaler.policy.document import Document
+from autoscaler.policy.profiles import replica_profile
+from autoscaler.policy.surprises import warnings
+
+__all__ = ["Document", "replica_profile", "warnings"]

@@ -1,0 +1,76 @@
+"""How fast may a fleet follow its demand, and where does a brake that is not written come from?
+
+Every brake may be left out. Three layers, the later over the earlier, field by field: the core's `Damping()`, the
+policy's `spec.behaviour`, the pool's own `behaviour`. `scaleDown: {cooldownSeconds: 120}` changes the cooldown of
+shrinking and nothing else. So a field that is null here has no default of its own: it is what the layer below says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydantic import Field
+
+from autoscaler.core.hysteresis import Brakes, Damping, Step
+from autoscaler.policy.fields import Section
+
+
+class StepSpec(Section):
+    """The largest change in a period: `replicas`, or `percent` of the pool, whichever is more."""
+
+    replicas: int | None = Field(None, ge=1, le=1000)
+    percent: float | None = Field(None, ge=0.0, le=1000.0)
+    period_seconds: float | None = Field(None, ge=1.0, le=3600.0)
+
+    def over(self, base: Step) -> Step:
+        """`base` with what is written here instead."""
+        return replace(base, **self.for_core())
+
+
+class BrakesSpec(Section):
+    """The brakes of one direction; core/hysteresis.py tells what each does."""
+
+    tolerance: float | None = Field(None, ge=0.0, le=0.9)
+    """Share by which demand may differ from the pool without any move."""
+    stabilization_seconds: float | None = Field(None, ge=0.0, le=3600.0)
+    """How long a lower (going up: a higher) demand must have lasted."""
+    cooldown_seconds: float | None = Field(None, ge=0.0, le=3600.0)
+    """Least time since the pool's last move."""
+    step: StepSpec = StepSpec()
+
+    def over(self, base: Brakes) -> Brakes:
+        """`base` with what is written here instead."""
+        return replace(base, **{**self.for_core(), "step": self.step.over(base.step)})
+
+
+class DampingSpec(Section):
+    """The brakes of both directions."""
+
+    scale_up: BrakesSpec = BrakesSpec()
+    scale_down: BrakesSpec = BrakesSpec()
+    gap_seconds: float | None = Field(None, ge=1.0, le=3600.0)
+    """A time without sight longer than this makes the stabilization window start anew."""
+
+    def over(self, base: Damping) -> Damping:
+        """`base` with what is written here instead."""
+        damping = replace(base, up=self.scale_up.over(base.up), down=self.scale_down.over(base.down))
+        return replace(damping, **self.for_core("gap_seconds"))
+
+
+class Flip(Section):
+    """Turning a replica of one role into one of another. Not available yet; surprises.py says so to who enables it."""
+
+    enabled: bool = False
+    max_in_flight: int = Field(1, ge=1, le=100)
+    dwell_seconds: float = Field(300.0, ge=0.0, le=86_400.0)
+    """How long a replica keeps its role at least."""
+    cooldown_seconds: float = Field(120.0, ge=0.0, le=3600.0)
+    """Least time between two flips."""
+
+
+class Behaviour(DampingSpec):
+    """How fast the fleet follows its demand; the part that is the fleet's and not one pool's comes on top."""
+
+    tick_seconds: float = Field(15.0, ge=1.0, le=600.0)
+    """How often the controller looks."""
+    flip: Flip = Flip()

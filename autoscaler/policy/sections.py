@@ -1,0 +1,171 @@
+"""What may stand in each part of a policy?
+
+A field has its range; a field that a neighbour in the same part can forbid is checked against it here, what concerns
+several parts in document.py. Defaults of what the core knows are the core's.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+
+from autoscaler.core.capacity import Shape
+from autoscaler.core.demand import DemandLimits
+from autoscaler.core.forecast import ForecastLimits
+from autoscaler.core.observation import Freshness
+from autoscaler.policy.behaviour import DampingSpec
+from autoscaler.policy.fields import ALLOWED, Objection, Section, at_least, at_most, default_of, refuse
+from autoscaler.policy.profiles import known_signal
+
+MAX_REPLICAS = 1000
+SCRAPES_PER_WINDOW = 4  # a rate over fewer scrapes loses its value to a single late one (reference/engines.md C.0)
+LWS = "LeaderWorkerSet"
+
+Name = Annotated[
+    str,
+    Field(
+        pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        max_length=63,
+        json_schema_extra={ALLOWED: "1 to 63 of a-z, 0-9 and -, a letter or digit at both ends"},
+    ),
+]
+Word = Annotated[str, Field(pattern=r"^\S+$", max_length=253, json_schema_extra={ALLOWED: "1 to 253 characters without spaces"})]
+Query = Annotated[str, Field(pattern=r"\S", json_schema_extra={ALLOWED: "a PromQL expression"})]
+
+
+class Metadata(Section):
+    """The document's identity, as Kubernetes has it."""
+
+    name: Name
+    namespace: Name = "default"
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
+class Metrics(Section):
+    """How signals are read from Prometheus."""
+
+    scrape_interval_seconds: float = Field(15.0, ge=0.1, le=300.0)
+    """How often Prometheus scrapes the engines."""
+    window_seconds: float = Field(60.0, ge=0.4, le=3600.0)
+    """Over what time rates and percentiles are taken."""
+    queries: dict[Annotated[str, AfterValidator(known_signal)], Query] = Field(default_factory=dict)
+    """PromQL of one's own by signal name, instead of the metric profile's."""
+
+    @field_validator("window_seconds")
+    @classmethod
+    def _window_holds_scrapes(cls, window_s: float, info: ValidationInfo) -> float:
+        scrape_s = info.data.get("scrape_interval_seconds", 0.0)
+        least_s = SCRAPES_PER_WINDOW * scrape_s
+        at_least(window_s, least_s, f"{SCRAPES_PER_WINDOW} x scrapeIntervalSeconds {scrape_s:g}", 3600)
+        return window_s
+
+
+class Target(Section):
+    """The Kubernetes object whose replicas are the pool."""
+
+    kind: Word = LWS
+    api_version: Word = "leaderworkerset.x-k8s.io/v1"
+    name: Name
+
+    @model_validator(mode="after")
+    def _version_belongs_to_kind(self) -> Self:
+        if self.kind != LWS and "api_version" not in self.model_fields_set:
+            refuse([Objection(("apiVersion",), f"missing; the default {self.api_version} has no {self.kind}")])
+        return self
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What makes two targets the same object within a namespace: API group, kind and name."""
+        return self.api_version.rpartition("/")[0], self.kind, self.name
+
+
+class Pool(Section):
+    """One role: what is scaled, and between which bounds."""
+
+    target: Target
+    min: int = Field(1, ge=1, le=MAX_REPLICAS)
+    max: int = Field(ge=1, le=MAX_REPLICAS)
+    gpus_per_replica: int = Field(1, ge=1, le=1024)
+    behaviour: DampingSpec = DampingSpec()
+    """What this role does differently from `spec.behaviour`."""
+
+    @field_validator("max")
+    @classmethod
+    def _not_below_min(cls, most: int, info: ValidationInfo) -> int:
+        least = info.data.get("min", 1)
+        at_least(most, least, f"min {least}", MAX_REPLICAS)
+        return most
+
+
+class SloSpec(Section):
+    """A promise: this percentile of requests sees at most so many seconds."""
+
+    seconds: float = Field(ge=0.0001, le=3600.0)
+    percentile: float = Field(95.0, ge=50.0, le=99.9)
+
+
+class RequestShape(Section):
+    """The mean request, used until requests have completed and can be measured."""
+
+    prompt_tokens: float = Field(ge=1.0, le=1e7)
+    uncached_tokens: float | None = Field(None, ge=1.0, le=1e7)
+    """The part of the prompt that no cache holds; the whole prompt if not given."""
+    output_tokens: float = Field(ge=1.0, le=1e6)
+    prefill_variation: float = Field(default_of(Shape, "cv2"), ge=0.0, le=100.0)
+    """Squared coefficient of variation of the uncached part: 0 if all are alike, 1 if they are spread exponentially."""
+
+    @field_validator("uncached_tokens")
+    @classmethod
+    def _part_of_the_prompt(cls, uncached: float | None, info: ValidationInfo) -> float | None:
+        prompt = info.data.get("prompt_tokens")
+        if uncached is not None and prompt is not None:
+            at_most(uncached, prompt, f"promptTokens {prompt:g}", 1)
+        return uncached
+
+    def core(self) -> Shape:
+        """The same as the core sizes with."""
+        uncached = self.prompt_tokens if self.uncached_tokens is None else self.uncached_tokens
+        return Shape(self.prompt_tokens, uncached, self.output_tokens, self.prefill_variation)
+
+
+class FreshnessSpec(Section):
+    """Which readings are believed."""
+
+    max_age_seconds: float = Field(default_of(Freshness, "max_age_s"), ge=0.2, le=600.0)
+    grace_seconds: float = Field(default_of(Freshness, "grace_s"), ge=0.0, le=3600.0)
+    """How long a new replica may be silent."""
+    min_samples: int = Field(default_of(Freshness, "min_samples"), ge=1, le=100_000)
+    """Fewer requests in a window than this make no percentile."""
+
+
+class ForecastSpec(Section):
+    """How far and how carefully to look ahead; core/forecast.py tells what each does."""
+
+    horizon_seconds: float = Field(default_of(ForecastLimits, "horizon_s"), ge=1.0, le=7200.0)
+    """The time a change takes to act: from the decision until a new replica serves."""
+    aim: float = Field(default_of(ForecastLimits, "aim"), ge=0.5, le=0.999)
+    """The quantile of its own past errors to provision for."""
+    errors_kept: int = Field(default_of(ForecastLimits, "errors_kept"), ge=1, le=10_000)
+    errors_needed: int = Field(default_of(ForecastLimits, "errors_needed"), ge=1, le=10_000)
+    margin: float = Field(default_of(ForecastLimits, "margin"), ge=0.0, le=0.9)
+    """By what share another model must be better to take over."""
+    gap_seconds: float = Field(default_of(ForecastLimits, "gap_s"), ge=1.0, le=3600.0)
+    """A silence longer than this begins the series anew."""
+
+    @field_validator("errors_needed")
+    @classmethod
+    def _no_more_than_are_kept(cls, needed: int, info: ValidationInfo) -> int:
+        kept = info.data.get("errors_kept", needed)
+        at_most(needed, kept, f"errorsKept {kept}", 1)
+        return needed
+
+
+class Sizing(Section):
+    """How generously demand becomes replicas."""
+
+    headroom: float = Field(default_of(DemandLimits, "headroom"), ge=0.0, le=2.0)
+    """Extra share on top of what is needed."""
+    drain_seconds: float = Field(default_of(DemandLimits, "drain_s"), ge=1.0, le=3600.0)
+    """In what time a present backlog shall be gone."""

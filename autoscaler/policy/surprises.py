@@ -1,0 +1,74 @@
+"""What in a valid policy will surprise its owner?
+
+Nothing here stops anything: the document means what it says, but its owner may have meant something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from autoscaler.core.capacity import KV_USABLE, ReplicaProfile, Shape, capacity
+from autoscaler.core.decide import Policy
+from autoscaler.core.fleet import ROLE_FACTS, SloKind
+from autoscaler.policy.behaviour import DampingSpec
+from autoscaler.policy.document import Document, Spec
+from autoscaler.policy.fields import Objection
+
+
+def warnings(document: Document) -> list[str]:
+    """One line per surprise, beginning with the field's path; empty if there is none."""
+    spec, policy = document.spec, document.core()
+    return [str(found) for look in (_flips, _out_of_reach, _short_windows) for found in look(spec, policy)]
+
+
+def _to_first_token_s(profile: ReplicaProfile, shape: Shape) -> float:
+    """Prefill, KV hand-off and the first decode step; the mean over prompts, since some are longer."""
+    prefill_s = profile.mean_prefill_time_s(shape.uncached_tokens, shape.cv2)
+    return prefill_s + profile.transfer_time_s(shape.prompt_tokens) + profile.step_time_s(1, shape.prompt_tokens)
+
+
+def _per_token_s(profile: ReplicaProfile, shape: Shape) -> float:
+    return profile.step_time_s(1, shape.resident_tokens)
+
+
+# What a request takes on a fleet that serves nobody else, in seconds: no size of a pool meets a tighter SLO.
+ALONE_S: Mapping[SloKind, Callable[[ReplicaProfile, Shape], float]] = {
+    SloKind.TTFT: _to_first_token_s,
+    SloKind.TPOT: _per_token_s,
+}
+
+
+def _flips(spec: Spec, _: Policy) -> Iterator[Objection]:
+    if spec.behaviour.flip.enabled:
+        text = "this version cannot flip replicas between roles; the policy will only scale"
+        yield Objection(("spec", "behaviour", "flip", "enabled"), text)
+
+
+def _out_of_reach(_: Spec, policy: Policy) -> Iterator[Objection]:
+    """Where `capacity` gives up on the shape: the SLO is too tight, or one request too large for the memory."""
+    shape, profile = policy.shape, policy.profile
+    if shape is None:
+        return
+    for role, facts in ROLE_FACTS.items():
+        slo = policy.slos[facts.binding_slo]
+        if capacity(facts.sizing, profile, slo, shape).feasible:
+            continue
+        alone_s = ALONE_S[slo.kind](profile, shape)
+        if slo.threshold_s <= alone_s:
+            text = f"{slo.threshold_s:g} cannot be met by any number of {role} replicas"
+            yield Objection(("spec", "slo", slo.kind, "seconds"), f"{text}: spec.requestShape alone takes {alone_s:.4g}")
+        else:
+            text = f"a request holds {shape.resident_tokens:g} tokens, more than a {role} replica of {profile.name} has room for"
+            yield Objection(("spec", "requestShape"), f"{text} ({KV_USABLE * profile.kv_tokens:.0f})")
+
+
+def _short_windows(spec: Spec, _: Policy) -> Iterator[Objection]:
+    """A window of 0 is none, on purpose; one below a tick is meant to steady something and never sees two looks."""
+    behaviours: dict[tuple[str, ...], DampingSpec] = {("spec", "behaviour"): spec.behaviour}
+    behaviours |= {("spec", "pools", role, "behaviour"): pool.behaviour for role, pool in spec.pools.items()}
+    for path, behaviour in behaviours.items():
+        for direction, brakes in (("scaleUp", behaviour.scale_up), ("scaleDown", behaviour.scale_down)):
+            window_s, tick_s = brakes.stabilization_seconds, spec.behaviour.tick_seconds
+            if window_s and window_s < tick_s:
+                text = f"{window_s:g} is shorter than tickSeconds {tick_s:g}, so the window holds one look and steadies nothing"
+                yield Objection((*path, direction, "stabilizationSeconds"), text)

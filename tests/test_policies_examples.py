@@ -1,0 +1,78 @@
+"""Can the examples in policies/ be used as they are, and do they keep what their comments promise?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autoscaler.core.capacity import capacity
+from autoscaler.core.fleet import ROLE_FACTS, SloKind
+from autoscaler.core.plan import Mode
+from autoscaler.policy import Document, warnings
+from autoscaler.policy_file import load_policies
+from autoscaler.simulator.metrics import GATEWAY_TTFT_EDGES_S, TOKEN_TIME_EDGES_S
+
+FOLDER = Path(__file__).parent.parent / "policies"
+NAMES = ("bursty", "chat", "long-document")
+# What users wait for is measured at the gateway, what a token takes on the engine.
+EDGES = {SloKind.TTFT: GATEWAY_TTFT_EDGES_S, SloKind.TPOT: TOKEN_TIME_EDGES_S}
+
+
+def example(name: str) -> Document:
+    """One example; it is the only document of its file."""
+    (loaded,) = load_policies([FOLDER / f"{name}.yaml"])
+    return loaded.document
+
+
+def test_there_are_three_examples_and_they_can_be_loaded_together() -> None:
+    files = sorted(FOLDER.glob("*.yaml"))
+    assert tuple(file.stem for file in files) == NAMES
+    assert tuple(loaded.document.metadata.name for loaded in load_policies(files)) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_opens_with_when_to_use_it_and_what_it_trades(name: str) -> None:
+    opening = (FOLDER / f"{name}.yaml").read_text().partition("apiVersion")[0]
+    assert all(line.startswith("#") for line in opening.splitlines())
+    assert "# When to use it: " in opening
+    assert "# What it trades: " in opening
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_recommends_and_holds_no_surprise(name: str) -> None:
+    document = example(name)
+    assert document.core().mode is Mode.RECOMMEND
+    assert warnings(document) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_promises_of_an_example_can_be_kept_and_sit_on_bucket_edges(name: str) -> None:
+    policy = example(name).core()
+    assert policy.shape is not None
+    for facts in ROLE_FACTS.values():
+        slo = policy.slos[facts.binding_slo]
+        assert capacity(facts.sizing, policy.profile, slo, policy.shape).feasible
+        assert slo.threshold_s in EDGES[slo.kind]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_budget_of_an_example_lets_each_pool_reach_its_max_but_not_all_at_once(name: str) -> None:
+    spec = example(name).spec
+    assert spec.gpu_budget is not None
+    least = {role: pool.min * pool.gpus_per_replica for role, pool in spec.pools.items()}
+    most = {role: pool.max * pool.gpus_per_replica for role, pool in spec.pools.items()}
+    for role in spec.pools:
+        assert most[role] + sum(least.values()) - least[role] <= spec.gpu_budget
+    assert sum(most.values()) > spec.gpu_budget
+
+
+def test_the_examples_differ_in_the_way_they_say() -> None:
+    chat, bursty, document = (example(name).core() for name in ("chat", "bursty", "long-document"))
+    for role in chat.pools:
+        assert bursty.damping[role].down.stabilization_s > document.damping[role].down.stabilization_s
+        assert document.damping[role].down.stabilization_s > chat.damping[role].down.stabilization_s
+        assert bursty.damping[role].up.step.replicas > chat.damping[role].up.step.replicas
+    assert bursty.demand.headroom > chat.demand.headroom
+    assert document.forecast.horizon_s > chat.forecast.horizon_s
+    assert document.slos[SloKind.TTFT].threshold_s > chat.slos[SloKind.TTFT].threshold_s
