@@ -1,0 +1,107 @@
+"""Which part of an answer is one fleet's, and how old is it?
+
+What is summed over pods is as old as the oldest of them; what the gateway tells is as old as the gateway's own samples.
+Nothing is filled in: a pod that lacks a gauge is left out, a sum that is not there is `Unknown`, and a fleet whose sums are
+mixed with another's keeps its gauges, which come per pod, and loses the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from autoscaler.adapters.prometheus.answer import Answer
+from autoscaler.adapters.prometheus.profile import PodSignal, Query
+from autoscaler.core.observation import Gap, Gauges, Histogram, Known, Reading, RoleSignals, Signals, Traffic, Unknown
+from autoscaler.ports import FleetScope
+
+
+def signals_of(scope: FleetScope, queries: Mapping[str, Query], source: str, answer: Answer, shared: Unknown | None) -> Signals:
+    """One fleet's signals out of its shard's answer. `shared` is why its sums cannot be told from another fleet's, if so."""
+    gauges = _gauges(scope, answer)
+    if shared is not None:
+        return Signals(gauges, dict.fromkeys(scope.pods, RoleSignals(shared, shared)), Traffic(shared, source, shared, shared))
+    sums = _Sums(scope, queries, answer, gauges)
+    roles = {
+        role: RoleSignals(sums.histogram(f"{role}.latency"), sums.reading(f"{role}.tokens_per_request", pods))
+        for role, pods in scope.pods.items()
+    }
+    pods = [pod for names in scope.pods.values() for pod in names]
+    traffic = Traffic(
+        offered_rps=_not_negative(sums.reading("traffic.offered_rps", pods)),
+        source=source,
+        ttft=sums.histogram("traffic.ttft"),
+        prompt_tokens=sums.reading("traffic.prompt_tokens", pods),
+    )
+    return Signals(gauges, roles, traffic)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """What an answer says of one fleet as a whole."""
+
+    scope: FleetScope
+    queries: Mapping[str, Query]
+    answer: Answer
+    gauges: Mapping[str, Gauges] | Unknown
+
+    @property
+    def _owner(self) -> tuple[str, str]:
+        return self.scope.namespace, self.scope.model
+
+    def histogram(self, signal: str) -> Histogram | Unknown:
+        return self.answer.histogram(signal, self._owner) if signal in self.queries else self._not_told(signal)
+
+    def reading(self, signal: str, pods: Sequence[str]) -> Reading:
+        """A number; if the engine tells it, from `pods`."""
+        query = self.queries.get(signal)
+        if query is None:
+            return self._not_told(signal)
+        gateway_age_s = self.answer.number("traffic.age_s", self._owner)
+        age_s = _oldest(self.gauges, pods) if query.scope == "engine" else math.inf if gateway_age_s is None else gateway_age_s
+        return self.answer.reading(signal, self._owner, age_s)
+
+    def _not_told(self, signal: str) -> Unknown:
+        gateway = f"gateway {self.scope.gateway}" if self.scope.gateway else "a gateway, for there is none,"
+        return Unknown(Gap.MISSING, f"neither engine {self.scope.engine} nor {gateway} tells {signal}")
+
+
+def _gauges(scope: FleetScope, answer: Answer) -> Mapping[str, Gauges] | Unknown:
+    """Each pod's gauges; a pod with one of them missing or no number is left out, and the core asks why it is silent.
+
+    Unknown only when nothing is left. A fleet without pods was not asked about: nothing is known, and nothing is wrong.
+    """
+    columns = [answer.numbers.get(f"pods.{name}", {}) for name in get_args(PodSignal)]  # in the order of Gauges' fields
+    pods = [pod for names in scope.pods.values() for pod in names]
+    gauges = {}
+    for pod in pods:
+        values = [column.get((scope.namespace, pod)) for column in columns]
+        known = [value for value in values if value is not None and math.isfinite(value)]
+        if len(known) == len(columns):
+            gauges[pod] = Gauges(*known)
+    return gauges if gauges or not pods else _why_none(scope.namespace, pods, answer)
+
+
+def _why_none(namespace: str, pods: Sequence[str], answer: Answer) -> Unknown:
+    """Why no pod can be read: the first pod's reason stands for all."""
+    first, of = pods[0], f"no pod of {len(pods)}"
+    values = {name: answer.number(f"pods.{name}", (namespace, first)) for name in get_args(PodSignal)}
+    strange = [f"{name} is {value}" for name, value in values.items() if value is not None and not math.isfinite(value)]
+    if strange:
+        return Unknown(Gap.NOT_A_NUMBER, f"{of} is readable; {first}: {', '.join(strange)}")
+    absent = ", ".join(name for name, value in values.items() if value is None)
+    return Unknown(Gap.MISSING, f"Prometheus answers, but {of} has all gauges; {first} in {namespace} lacks {absent}")
+
+
+def _oldest(gauges: Mapping[str, Gauges] | Unknown, pods: Sequence[str]) -> float:
+    """The age of a sum over `pods`; infinite where none of them tells one."""
+    if isinstance(gauges, Unknown):
+        return math.inf
+    return max((gauges[pod].age_s for pod in pods if pod in gauges), default=math.inf)
+
+
+def _not_negative(reading: Reading) -> Reading:
+    """An arrival rate estimated from a shrinking queue may come out a little below zero; nothing arrives at less than none."""
+    return Known(max(0.0, reading.value), reading.age_s) if isinstance(reading, Known) else reading

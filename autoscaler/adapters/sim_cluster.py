@@ -1,0 +1,57 @@
+"""How does the controller reach a simulated fleet in another process?
+
+`autoscaler fleet` holds a fleet in memory and serves it on loopback: GET /fleet answers pools and replicas, POST
+/scale takes the count that was seen beside the new one and answers 409 when they differ, as a real API server does
+for a failed precondition. This is the `sim` cluster of `--cluster`; it stands behind the same port as Kubernetes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import requests
+
+from autoscaler.core.fleet import Fleet, Phase, Pool, Replica, Role
+from autoscaler.core.plan import Action, Outcome, Verdict
+from autoscaler.ports import Fault
+
+TIMEOUT_S = (2.0, 5.0)
+VERDICTS = {200: Verdict.APPLIED, 409: Verdict.CONFLICT, 422: Verdict.REFUSED}
+
+
+class SimulatedFleetClient:
+    """FleetGateway over the control address of `autoscaler fleet`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    def read(self, key: str, now: float) -> Fleet | Fault:
+        """The fleet as it stands; a Fault when it cannot be reached or understood."""
+        try:
+            answer = self._session.get(f"{self._url}/fleet", timeout=TIMEOUT_S)
+            answer.raise_for_status()
+            return _fleet(key, answer.json(), now)
+        except requests.RequestException as error:
+            return Fault("cluster", f"{self._url}: {type(error).__name__}")
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            return Fault("cluster", f"{self._url} answers what no fleet is: {error}")
+
+    def apply(self, key: str, action: Action, now: float) -> Outcome:
+        """Write the absolute count if the fleet still is what the action was decided on."""
+        body = {"role": action.role.value, "from": action.from_replicas, "to": action.to_replicas}
+        try:
+            answer = self._session.post(f"{self._url}/scale", json=body, timeout=TIMEOUT_S)
+        except requests.RequestException as error:
+            return Outcome(action, Verdict.FAILED, f"{self._url}: {type(error).__name__}")
+        return Outcome(action, VERDICTS.get(answer.status_code, Verdict.FAILED), answer.text[:200])
+
+
+def _fleet(key: str, body: dict[str, Any], now: float) -> Fleet:
+    """Ages become times on our clock: the two processes need not agree on the hour."""
+    pools = {}
+    for name, pool in body["pools"].items():
+        replicas = tuple(Replica(r["name"], Phase(r["phase"]), now - float(r["age_s"])) for r in pool["replicas"])
+        pools[Role(name)] = Pool(Role(name), int(pool["desired"]), replicas, int(pool["gpus_per_replica"]))
+    return Fleet(key, pools)
