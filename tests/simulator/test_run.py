@@ -1,0 +1,69 @@
+"""Does a run keep its order of events, its doors, and its repeatability?"""
+
+from __future__ import annotations
+
+from random import Random
+
+from autoscaler.core.fleet import Fleet, Role
+from autoscaler.core.observation import Unknown
+from autoscaler.core.plan import Action
+from autoscaler.core.reason import Reason
+from autoscaler.ports import FleetScope
+from autoscaler.simulator.run import Scenario, VirtualRun
+from autoscaler.simulator.score import Score
+from autoscaler.simulator.workload import Kind, Lengths, constant
+from tests.simulator.small_fleet import KEY, spec
+from tests.simulator.test_score import SLOS
+
+SCENARIO = Scenario(spec(), SLOS, scrape_s=15.0, interval_s=20.0)
+KIND = Kind(Lengths(300, 1.0), Lengths(60, 1.0))
+
+
+def test_ticks_come_at_their_interval_and_after_the_scrape_of_that_instant() -> None:
+    run = VirtualRun(SCENARIO, [])
+    seen: list[tuple[float, float]] = []
+
+    def tick() -> None:
+        gauges = run.signals.read([FleetScope(KEY, "", "", "", None, {})], run.clock.now())[KEY].gauges
+        assert not isinstance(gauges, Unknown)
+        seen.append((run.clock.now(), gauges["decode-0"].age_s))
+
+    run.tick = tick
+    run.advance(65.0)
+    assert seen == [(20.0, 5.0), (40.0, 10.0), (60.0, 0.0)]
+
+
+def grown(pauses: int) -> Score:
+    """One more decode replica at the first tick, one fewer at the tenth; advanced in so many pieces."""
+    run = VirtualRun(SCENARIO, constant(Random(1), KIND, 3.0))
+    moves = {20.0: (1, 2), 200.0: (2, 1)}
+
+    def tick() -> None:
+        if run.clock.now() in moves:
+            seen, wanted = moves[run.clock.now()]
+            run.cluster.apply(KEY, Action(Role.DECODE, seen, wanted, Reason.SCALE_UP), run.clock.now())
+
+    run.tick = tick
+    for pause in range(1, pauses + 1):
+        run.advance(600.0 * pause / pauses)
+    fleet = run.cluster.read(KEY, run.clock.now())
+    assert isinstance(fleet, Fleet)
+    assert fleet.pools[Role.DECODE].desired == 1
+    return run.score()
+
+
+def test_a_run_repeats_exactly() -> None:
+    assert grown(1) == grown(1)
+
+
+def test_a_run_watched_live_is_the_same_run() -> None:
+    whole, in_pieces = grown(1), grown(40)
+    assert (whole.offered, whole.served, whole.met, whole.actions) == (in_pieces.offered, in_pieces.served, in_pieces.met, 2)
+
+
+def test_without_a_controller_the_fleet_stays() -> None:
+    run = VirtualRun(SCENARIO, constant(Random(1), KIND, 1.0))
+    run.advance(300.0)
+    score = run.score()
+    assert (score.actions, score.lost) == (0, 0)
+    assert score.served + score.open == score.offered > 200

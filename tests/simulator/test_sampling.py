@@ -1,0 +1,228 @@
+"""Does the controller see what Prometheus would show, worked out by hand, and nothing fresher?"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from autoscaler.core.fleet import Role
+from autoscaler.core.observation import Gap, Gauges, Histogram, Known, Signals, Unknown
+from autoscaler.ports import FleetScope
+from autoscaler.simulator.engine import Engine
+from autoscaler.simulator.sampling import SampledSignals
+from autoscaler.simulator.workload import Request
+from tests.simulator.small_fleet import KEY, changed, engine, spec
+
+
+def scope(engine_: Engine, gateway: str | None = "llm-d", window_s: float = 60.0) -> FleetScope:
+    pods = {role: tuple(replica.name for replica in pool.exposed()) for role, pool in engine_.pools.items()}
+    return FleetScope(KEY, "demo", "llama", "vllm", gateway, pods, window_s)
+
+
+def scraped(fleet: Engine, signals: SampledSignals, until_s: float, every_s: float = 15.0) -> None:
+    while fleet.now + every_s <= until_s:
+        fleet.advance(fleet.now + every_s)
+        signals.scrape()
+
+
+def read(signals: SampledSignals, fleet: Engine, now: float, gateway: str | None = "llm-d") -> Signals:
+    return signals.read([scope(fleet, gateway)], now)[KEY]
+
+
+def known(reading: object) -> float:
+    assert isinstance(reading, Known), reading
+    return reading.value
+
+
+def one_per_second(count: int = 600) -> list[Request]:
+    return [Request(number, number + 0.5, 100 + number % 2 * 100, 0, 10) for number in range(count)]
+
+
+def test_offered_rate_is_arrivals_between_the_windows_first_and_last_scrape() -> None:
+    """Scrapes at 15, 30 ... 120; at 120 s the window (60, 120] has 75, 90, 105 and 120: 45 arrivals in 45 s."""
+    fleet = engine(one_per_second())
+    signals = SampledSignals(fleet)
+    scraped(fleet, signals, 120.0)
+    seen = read(signals, fleet, 120.0).traffic
+    assert seen.offered_rps == Known(1.0, 0.0)
+    assert seen.source == "gateway"
+    fleet.advance(127.0)
+    assert read(signals, fleet, 127.0).traffic.offered_rps == Known(1.0, 7.0)
+
+
+def test_without_a_gateway_offered_is_completions_plus_what_piles_up() -> None:
+    """A prompt takes 1.1 s and one arrives every second: completions alone would say 0.91 per second."""
+    profile = changed(prefill_s=(1.1, 0.0, 0.0))
+    fleet = engine([Request(number, float(number), 100, 0, 5) for number in range(600)], spec(profile=profile))
+    signals = SampledSignals(fleet)
+    scraped(fleet, signals, 300.0)
+    traffic = read(signals, fleet, 300.0, gateway=None).traffic
+    assert known(traffic.offered_rps) == pytest.approx(1.0)
+    assert traffic.source == "completions"
+    assert isinstance(traffic.ttft, Unknown)
+    assert known(traffic.prompt_tokens) == 100.0
+    done = fleet.pools[Role.PREFILL].replicas[0].server.metrics.completed
+    assert done == int(300 / 1.1)
+
+
+def test_histograms_and_means_cover_the_window_only() -> None:
+    """Prompts of 200 tokens (0.3 s) until 60 s, then of 50 (0.15 s): the second window knows the latter alone."""
+    requests = [Request(number, float(number), 200 if number < 60 else 50, 0, 10) for number in range(200)]
+    fleet = engine(requests)
+    signals = SampledSignals(fleet)
+    scraped(fleet, signals, 60.0)
+    early = read(signals, fleet, 60.0).roles[Role.PREFILL]
+    scraped(fleet, signals, 135.0)
+    late = read(signals, fleet, 135.0).roles[Role.PREFILL]
+    assert (known(early.tokens_per_request), known(late.tokens_per_request)) == (200.0, 50.0)
+    assert isinstance(early.latency, Histogram)
+    assert isinstance(late.latency, Histogram)
+    assert (early.latency.share_within(0.25), late.latency.share_within(0.25)) == ((0.0, 0.0), (1.0, 1.0))
+    assert late.latency.samples == 45
+    assert late.latency.edges[-1] == math.inf
+
+
+def test_each_role_shows_the_latency_that_binds_it_and_the_work_that_feeds_it() -> None:
+    fleet = engine(one_per_second())
+    signals = SampledSignals(fleet)
+    scraped(fleet, signals, 90.0)
+    roles = read(signals, fleet, 90.0).roles
+    assert known(roles[Role.PREFILL].tokens_per_request) == pytest.approx(150.0, rel=0.01)
+    assert known(roles[Role.DECODE].tokens_per_request) == 10.0
+    decode = roles[Role.DECODE].latency
+    assert isinstance(decode, Histogram)
+    assert decode.share_within(0.01) == (0.0, 0.0)
+    assert decode.share_within(0.025) == (1.0, 1.0)
+
+
+def test_a_pod_that_went_counts_until_its_last_scrape_and_leaves_the_gauges() -> None:
+    """Two prefill replicas share one request per second; prefill-1 is drained at 100 s and gone by 105 s.
+
+    In the window (60, 120] it was scraped at 75 and at 90 s: 15 s at half the rate are 7 or 8 requests. What it did
+    from 90 s on nobody saw.
+    """
+    fleet = engine([Request(number, float(number), 1_400, 0, 5) for number in range(600)], spec(prefill=2))
+    signals = SampledSignals(fleet)
+    scraped(fleet, signals, 90.0)
+    fleet.advance(100.0)
+    assert set(_gauges(read(signals, fleet, 100.0))) == {"prefill-0", "prefill-1", "decode-0"}
+    before = fleet.pools[Role.PREFILL].replicas[0].server.metrics.completed
+    fleet.scale(Role.PREFILL, 1)
+    fleet.advance(105.0)
+    signals.scrape()
+    scraped(fleet, signals, 120.0)
+    seen = read(signals, fleet, 120.0)
+    assert set(_gauges(seen)) == {"prefill-0", "decode-0"}
+    latency = seen.roles[Role.PREFILL].latency
+    assert isinstance(latency, Histogram)
+    stayed = fleet.pools[Role.PREFILL].replicas[0].server.metrics.completed
+    assert before < stayed
+    went = latency.samples - (stayed - _completed_at(75.0))
+    assert 7 <= went <= 8
+
+
+def _completed_at(at_s: float) -> int:
+    """The same run again, looked at earlier: what prefill-0 had completed by then."""
+    fleet = engine([Request(number, float(number), 1_400, 0, 5) for number in range(600)], spec(prefill=2))
+    fleet.advance(at_s)
+    return fleet.pools[Role.PREFILL].replicas[0].server.metrics.completed
+
+
+def _gauges(signals: Signals) -> dict[str, Gauges]:
+    assert not isinstance(signals.gauges, Unknown), signals.gauges
+    return dict(signals.gauges)
+
+
+def test_gauges_are_those_of_the_last_scrape_with_its_age() -> None:
+    """A prompt takes 1.1 s: two seconds after five came, the first is fetched, the second runs and holds 1 % of the KV."""
+    fleet = engine([Request(number, 20.0, 1_000, 0, 5) for number in range(5)])
+    signals = SampledSignals(fleet)
+    scraped(fleet, signals, 15.0)
+    fleet.advance(21.0)
+    assert _gauges(read(signals, fleet, 21.0))["prefill-0"] == Gauges(0, 0, 0.0, 6.0)
+    fleet.advance(22.0)
+    signals.scrape()
+    assert _gauges(read(signals, fleet, 22.5))["prefill-0"] == Gauges(3, 1, 0.01, 0.5)
+
+
+def test_a_scrape_sees_the_tokens_made_since_the_last_event() -> None:
+    """Nothing happens between joining (0.2 s) and leaving, but a step of 10 ms adds a token: 480 in 4.8 s."""
+    fleet = engine([Request(0, 0.0, 100, 0, 1_000)], spec(profile=changed(decode_s=(0.01, 0.0, 0.0))))
+    signals = SampledSignals(fleet)
+    fleet.advance(5.0)
+    signals.scrape()
+    decode = _gauges(read(signals, fleet, 5.0))["decode-0"]
+    assert (decode.running, decode.waiting) == (1, 0)
+    assert decode.kv_usage == pytest.approx((100 + 480) / 100_000)
+
+
+def test_a_starting_replica_reports_nothing() -> None:
+    fleet = engine([])
+    signals = SampledSignals(fleet)
+    fleet.scale(Role.DECODE, 2)
+    scraped(fleet, signals, 15.0)
+    assert set(_gauges(read(signals, fleet, 15.0))) == {"prefill-0", "decode-0"}
+    scraped(fleet, signals, 45.0)
+    assert "decode-1" in _gauges(read(signals, fleet, 45.0))
+
+
+@pytest.mark.parametrize("gateway", ["llm-d", None])
+def test_one_scrape_gives_gauges_but_no_rates(gateway: str | None) -> None:
+    fleet = engine(one_per_second())
+    signals = SampledSignals(fleet)
+    assert isinstance(read(signals, fleet, 0.0, gateway).gauges, Unknown)
+    scraped(fleet, signals, 15.0)
+    seen = read(signals, fleet, 15.0, gateway)
+    assert len(_gauges(seen)) == 2
+    assert isinstance(seen.traffic.offered_rps, Unknown)
+    assert all(isinstance(role.latency, Unknown) and isinstance(role.tokens_per_request, Unknown) for role in seen.roles.values())
+
+
+def test_no_traffic_is_a_known_zero_but_its_means_are_unknown() -> None:
+    fleet = engine([])
+    signals = SampledSignals(fleet)
+    scraped(fleet, signals, 60.0)
+    seen = read(signals, fleet, 60.0)
+    assert seen.traffic.offered_rps == Known(0.0, 0.0)
+    assert isinstance(seen.traffic.prompt_tokens, Unknown)
+    latency = seen.roles[Role.DECODE].latency
+    assert isinstance(latency, Histogram)
+    assert latency.samples == 0
+
+
+def test_blind_signals_are_unknown_and_come_back() -> None:
+    fleet = engine(one_per_second())
+    signals = SampledSignals(fleet)
+    scraped(fleet, signals, 60.0)
+    signals.blind(until_s=100.0)
+    scraped(fleet, signals, 90.0)
+    blind = read(signals, fleet, 90.0)
+    assert isinstance(blind.gauges, Unknown)
+    assert blind.gauges.gap is Gap.UNREACHABLE
+    assert isinstance(blind.traffic.offered_rps, Unknown)
+    scraped(fleet, signals, 120.0)
+    assert known(read(signals, fleet, 120.0).traffic.offered_rps) == pytest.approx(1.0)
+
+
+def test_frozen_signals_grow_old_and_then_vanish() -> None:
+    fleet = engine(one_per_second())
+    signals = SampledSignals(fleet)
+    scraped(fleet, signals, 60.0)
+    signals.freeze(until_s=1_000.0)
+    scraped(fleet, signals, 360.0)
+    assert _gauges(read(signals, fleet, 120.0))["decode-0"].age_s == 60.0
+    assert isinstance(read(signals, fleet, 120.0).traffic.offered_rps, Unknown)
+    gone = read(signals, fleet, 361.0).gauges
+    assert isinstance(gone, Unknown)
+    assert gone.gap is Gap.MISSING
+
+
+def test_another_fleet_is_not_answered_for() -> None:
+    fleet = engine([])
+    signals = SampledSignals(fleet)
+    scraped(fleet, signals, 30.0)
+    other = FleetScope("demo/other", "demo", "llama", "vllm", None, {})
+    gauges = signals.read([other], 30.0)["demo/other"].gauges
+    assert isinstance(gauges, Unknown)
+    assert "demo/other" in gauges.detail
