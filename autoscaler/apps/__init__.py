@@ -1,0 +1,1 @@
+"""What people and scripts look at: the live page and its machine-readable twins."""

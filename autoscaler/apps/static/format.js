@@ -1,0 +1,59 @@
+// How does a number read? Short, with its unit, and a dash where nothing is known: never a zero.
+
+export const UNKNOWN = "–";
+const EPOCH = 1e9; // simulated clocks count from 0, real ones stand beyond 2001
+
+const known = (value) => value !== null && value !== undefined && Number.isFinite(value);
+const pad = (value) => String(value).padStart(2, "0");
+
+/** 1234 -> "1234", 23456 -> "23.5k": three figures are enough to watch by. */
+export function count(value) {
+  if (!known(value)) return UNKNOWN;
+  const size = Math.abs(value);
+  for (const [limit, suffix] of [[1e9, "G"], [1e6, "M"], [1e4, "k"]]) {
+    if (size >= limit) return figures(value / (suffix === "k" ? 1e3 : limit)) + suffix;
+  }
+  return figures(value);
+}
+
+/** Three significant figures, no trailing zeros: 12.345 -> "12.3", 0.5 -> "0.5". */
+export function figures(value) {
+  if (!known(value)) return UNKNOWN;
+  const size = Math.abs(value);
+  const digits = size >= 100 || value === 0 ? 0 : size >= 10 ? 1 : 2;
+  return String(Number(value.toFixed(digits)));
+}
+
+/** 0.0312 -> "31 ms", 2.41 -> "2.4 s". */
+export function seconds(value) {
+  if (!known(value)) return UNKNOWN;
+  if (value < 0.9995) return `${Number((value * 1000).toPrecision(value < 0.1 ? 2 : 3))} ms`;
+  return `${Number(value.toFixed(value < 10 ? 1 : 0))} s`;
+}
+
+/** 0.9834 -> "98.3 %"; only a full hundred reads as 100. */
+export function percent(value) {
+  if (!known(value)) return UNKNOWN;
+  const shown = Math.round(value * 1000) / 10;
+  return `${shown === 100 && value < 1 ? 99.9 : shown} %`;
+}
+
+/** 0.95 -> "p95", 0.999 -> "p99.9". */
+export const percentile = (quantile) => `p${Number((quantile * 100).toFixed(2))}`;
+
+/** A moment on the controller's clock: "05:12:15", with the day where it is a simulated one. */
+export function moment(now) {
+  if (!known(now)) return UNKNOWN;
+  const day = now >= EPOCH ? 0 : Math.floor(now / 86400);
+  return `${day > 0 ? `day ${day + 1}, ` : ""}${timeOfDay(now)}:${pad(Math.floor(now % 60))}`;
+}
+
+/** The same, as short as an axis wants it: "05:12". */
+export function timeOfDay(now) {
+  if (now >= EPOCH) {
+    const date = new Date(now * 1000);
+    return `${pad(date.getHours())}:${pad(date.getMinutes())}`;
+  }
+  const second = ((now % 86400) + 86400) % 86400;
+  return `${pad(Math.floor(second / 3600))}:${pad(Math.floor((second % 3600) / 60))}`;
+}

@@ -1,0 +1,99 @@
+"""What the page makes of frames, run by Node: what is not known stays a gap, and a long run stays bounded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from autoscaler.apps.live import STATIC
+
+NODE = shutil.which("node")
+DASH = "\N{EN DASH}"
+pytestmark = pytest.mark.skipif(NODE is None, reason="no node on PATH to run the page's scripts with")
+POOL: dict[str, Any] = {"waiting": 3, "phases": {"serving": 2}}
+
+
+def run(script: str, code: str, **given: Any) -> Any:
+    """The value of `code`, an expression over the exports of one script (as `page`) and `given`, as JSON."""
+    assert NODE is not None
+    source = "data:text/javascript," + quote((STATIC / script).read_text(encoding="utf-8"))
+    values = "".join(f"const {name} = {json.dumps(value)};" for name, value in given.items())
+    program = f"const page = await import({json.dumps(source)}); {values} console.log(JSON.stringify({code}));"
+    done = subprocess.run([NODE, "--input-type=module", "-e", program], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def frame(now: float, pools: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    return {"status": {"now": now, "pools": {"decode": POOL} if pools is None else pools, "findings": [], **more}}
+
+
+def history(code: str, frames: list[dict[str, Any]]) -> Any:
+    return run(
+        "history.js",
+        f"(() => {{ const h = new page.History(); for (const f of frames) h.add(f); return {code}; }})()",
+        frames=frames,
+    )
+
+
+def test_a_pool_that_cannot_be_read_is_null_not_zero() -> None:
+    frames = [frame(0.0), frame(15.0, pools={}), frame(30.0, pools={"decode": POOL | {"waiting": None}})]
+    assert history('page.poolColumn(h.points, "decode", (pool) => pool.waiting)', frames) == [3, None, None]
+
+
+def test_ticks_that_are_missing_leave_a_hole() -> None:
+    frames = [frame(15.0 * i) for i in [*range(5), *range(40, 45)]]
+    points = history("h.window(Infinity).map((point) => [point.now, point.status === null])", frames)
+    assert [now for now, hole in points if hole] == [75.0]
+    assert history("page.column(h.window(Infinity), () => 1)", frames) == [1] * 5 + [None] + [1] * 5
+
+
+def test_a_late_tick_leaves_no_hole() -> None:
+    frames = [frame(now) for now in (0.0, 15.0, 30.0, 75.0, 90.0)]
+    assert history("h.window(Infinity).filter((point) => point.status === null).length", frames) == 0
+
+
+def test_the_last_frame_of_a_run_replaces_the_tick_it_repeats_and_an_older_one_is_no_news() -> None:
+    frames = [frame(0.0), frame(15.0, mode="first"), frame(15.0, mode="second"), frame(0.0, mode="late")]
+    assert history("h.points.map((point) => [point.now, point.status.mode])", frames) == [[0.0, None], [15.0, "second"]]
+
+
+def test_a_long_run_keeps_the_newest_2000_ticks() -> None:
+    grow = "const h = new page.History(); for (let now = 0; now < 2500; now += 1) h.add({ status: { now, pools: {} } });"
+    assert run("history.js", f"(() => {{ {grow} return [h.points.length, h.points[0].now]; }})()") == [2000, 500]
+
+
+def test_roles_are_whatever_the_status_names_in_the_order_seen() -> None:
+    frames = [frame(0.0, pools={"encode": POOL}), frame(15.0, pools={"decode": POOL, "encode": POOL})]
+    assert history("h.roles", frames) == ["encode", "decode"]
+
+
+READS = {
+    "page.count(null)": DASH,
+    "page.count(NaN)": DASH,
+    "page.count(0)": "0",
+    "page.count(1234)": "1234",
+    "page.count(23456)": "23.5k",
+    "page.count(7.2e6)": "7.2M",
+    "page.seconds(null)": DASH,
+    "page.seconds(0.0312)": "31 ms",
+    "page.seconds(0.84)": "840 ms",
+    "page.seconds(2.41)": "2.4 s",
+    "page.percent(0.9996)": "99.9 %",
+    "page.percent(1)": "100 %",
+    "page.percent(0.9834)": "98.3 %",
+    "page.percentile(0.95)": "p95",
+    "page.percentile(0.999)": "p99.9",
+    "page.moment(18735)": "05:12:15",
+    "page.moment(86400 + 60)": "day 2, 00:01:00",
+    "page.timeOfDay(18735)": "05:12",
+}
+
+
+def test_numbers_read_short_and_what_is_unknown_reads_as_a_dash() -> None:
+    assert run("format.js", f"[{', '.join(READS)}]") == list(READS.values())
