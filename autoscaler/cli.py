@@ -1,0 +1,136 @@
+"""Which commands are there, and what can be told to each?
+
+The composition root: options and nothing else. Every command's work stands in `commands/` and is imported when the
+command runs, which keeps `autoscaler --help` free of NumPy, FastAPI and pydantic.
+
+Every option can also be set as PDA_<COMMAND>_<OPTION> in the environment (PDA_RUN_PROMETHEUS=http://...), which is why
+there is no settings file beside the policy: what the operator wants is in the policy, where things are is here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from autoscaler import __version__
+
+FILES = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
+POLICY = click.option("--policy", "policies", type=FILES, multiple=True, required=True, help="PDAutoscaler file; repeatable.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of tables for people.")
+WHERE = (
+    click.option("--prometheus", required=True, metavar="URL", help="Where Prometheus answers queries."),
+    click.option("--cluster", required=True, metavar="WHICH", help="`sim:URL`, a fleet served by `autoscaler fleet`."),
+    click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Sent with every query, e.g. a tenant."),
+    click.option("--token-file", type=FILES, help="Bearer token for Prometheus, read anew when it changes."),
+    click.option("--ca-file", type=FILES, help="Certificate authority of Prometheus."),
+    click.option("--query-timeout", "query_timeout_s", type=click.FloatRange(0.1, 60), default=5.0, show_default=True),
+)
+
+
+def where(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say where Prometheus and the cluster are."""
+    for option in reversed(WHERE):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PDA", "max_content_width": 110})
+@click.version_option(__version__, prog_name="autoscaler")
+def cli() -> None:
+    """Keeps the prefill and decode pools of disaggregated LLM serving the right size."""
+
+
+@cli.command()
+@click.option("--speed", type=click.FloatRange(0.1, 10_000), default=60.0, show_default=True, help="Simulated s per s.")
+@click.option("--duration", "duration_s", type=click.FloatRange(1), help="End after this many seconds of real time.")
+@click.option("--trace", type=FILES, help="Mooncake jsonl or Azure csv, .gz too, instead of the built-in day.")
+@click.option("--rate", type=click.FloatRange(0.001, 1000), default=1.0, show_default=True, help="Multiply the arrivals.")
+@click.option("--policy", type=FILES, help="PDAutoscaler file; a built-in chat policy otherwise.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Of the live page; 0: any.")
+@click.option("--headless", is_flag=True, help="No live page and no live table.")
+@JSON
+def demo(**options: Any) -> None:
+    """Watch the real controller steer a simulated fleet, faster than real time."""
+    from autoscaler.commands.demo import demo as command
+
+    command(**options)
+
+
+@cli.command()
+@POLICY
+@where
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Of the live page; 0: any.")
+@click.option("--dry-run", is_flag=True, help="Decide and report, but change nothing, whatever the policy's mode.")
+def run(**options: Any) -> None:
+    """Run the controller until SIGTERM."""
+    from autoscaler.commands.run import run as command
+
+    command(**options)
+
+
+@cli.command()
+@POLICY
+@where
+@click.option("--act/--dry-run", default=False, show_default=True, help="--act applies the plan of a policy in mode Auto.")
+@JSON
+def tick(**options: Any) -> None:
+    """One tick: print the plan and why."""
+    from autoscaler.commands.run import tick as command
+
+    command(**options)
+
+
+@cli.command()
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Live page of a running controller or demo.")
+@click.option("--fleet", help="NAMESPACE/NAME; may be left out if there is only one.")
+@JSON
+def explain(**options: Any) -> None:
+    """Why is every number of the last tick what it is?"""
+    from autoscaler.commands.explain import explain as command
+
+    command(**options)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, type=FILES)
+@JSON
+def check(**options: Any) -> None:
+    """Validate policy files: all errors at once, with line and allowed range."""
+    from autoscaler.commands.check import check as command
+
+    command(**options)
+
+
+@cli.command()
+@click.option("--policy", type=FILES, required=True, help="PDAutoscaler file whose fleet is simulated.")
+@click.option("--trace", type=FILES, help="Mooncake jsonl or Azure csv, .gz too, instead of the built-in day.")
+@click.option("--start", "start_s", type=click.FloatRange(0), default=0.0, show_default=True, help="Skip into the trace, s.")
+@click.option("--length", "length_s", type=click.FloatRange(1), help="Play this much of the trace, s.")
+@click.option("--rate", type=click.FloatRange(0.001, 1000), default=1.0, show_default=True, help="Multiply the arrivals.")
+@click.option("--compress", type=click.FloatRange(0.1, 1000), default=1.0, show_default=True, help="Play the trace faster.")
+@click.option("--initial", multiple=True, metavar="ROLE=N", help="Replicas at the start; the policy's min otherwise.")
+@click.option("--startup", "startup_s", type=click.FloatRange(0), default=60.0, show_default=True, help="Cold start, s.")
+@click.option("--targets-file", type=click.Path(dir_okay=False, path_type=Path), help="Written for Prometheus' file_sd_configs.")
+@click.option("--port", type=click.IntRange(0, 65535), default=9460, show_default=True, help="Control address; 0: any.")
+@click.option("--seed", type=int, default=1, show_default=True)
+def fleet(**options: Any) -> None:
+    """Simulate a fleet in real time: one metrics exporter per replica and one for the gateway."""
+    from autoscaler.commands.fleet import fleet as command
+
+    command(**options)
+
+
+def main() -> None:
+    """Entry point. Bad input ends with one clear line per problem and exit code 2, never with a traceback."""
+    from autoscaler.refusal import Refusal
+
+    try:
+        cli(prog_name="autoscaler")
+    except Refusal as refusal:
+        click.echo(f"autoscaler: {refusal}", err=True)
+        sys.exit(2)
