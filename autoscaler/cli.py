@@ -55,7 +55,7 @@ def cli() -> None:
 @click.option("--headless", is_flag=True, help="No live page and no live table.")
 @JSON
 def demo(**options: Any) -> None:
-    """Watch the real controller steer a simulated fleet, faster than real time."""
+    """Watch the controller steer a simulated fleet."""
     from autoscaler.commands.demo import demo as command
 
     command(**options)
@@ -90,7 +90,7 @@ def tick(**options: Any) -> None:
 @click.option("--fleet", help="NAMESPACE/NAME; may be left out if there is only one.")
 @JSON
 def explain(**options: Any) -> None:
-    """Why is every number of the last tick what it is?"""
+    """Tell why every number is what it is."""
     from autoscaler.commands.explain import explain as command
 
     command(**options)
@@ -100,7 +100,7 @@ def explain(**options: Any) -> None:
 @click.argument("files", nargs=-1, required=True, type=FILES)
 @JSON
 def check(**options: Any) -> None:
-    """Validate policy files: all errors at once, with line and allowed range."""
+    """Validate policy files."""
     from autoscaler.commands.check import check as command
 
     command(**options)
@@ -119,7 +119,11 @@ def check(**options: Any) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=9460, show_default=True, help="Control address; 0: any.")
 @click.option("--seed", type=int, default=1, show_default=True)
 def fleet(**options: Any) -> None:
-    """Simulate a fleet in real time: one metrics exporter per replica and one for the gateway."""
+    """Serve a simulated fleet in real time.
+
+    One metrics exporter per replica and one for the gateway, for a Prometheus to scrape, and a control address for `run
+    --cluster sim:URL`.
+    """
     from autoscaler.commands.fleet import fleet as command
 
     command(**options)

@@ -34,7 +34,7 @@ class SimulatedFleetClient:
             answer.raise_for_status()
             return _fleet(key, answer.json(), now)
         except requests.RequestException as error:
-            return Fault("cluster", f"{self._url}: {type(error).__name__}")
+            return Fault("cluster", f"{self._url} cannot be reached ({type(error).__name__})")
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             return Fault("cluster", f"{self._url} answers what no fleet is: {error}")
 
@@ -44,7 +44,7 @@ class SimulatedFleetClient:
         try:
             answer = self._session.post(f"{self._url}/scale", json=body, timeout=TIMEOUT_S)
         except requests.RequestException as error:
-            return Outcome(action, Verdict.FAILED, f"{self._url}: {type(error).__name__}")
+            return Outcome(action, Verdict.FAILED, f"{self._url} cannot be reached ({type(error).__name__})")
         return Outcome(action, VERDICTS.get(answer.status_code, Verdict.FAILED), answer.text[:200])
 
 

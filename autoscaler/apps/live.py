@@ -10,7 +10,8 @@
 
 Nothing here asks who is calling, so it is served on loopback only (apps/loopback.py). A browser is still a way in: a
 page of another site may resolve its own name to 127.0.0.1 and read ours (DNS rebinding), hence the strict Host check;
-no CORS header is ever sent; and names that come from a cluster are kept from becoming code twice, by the page (text nodes only) and by the content security policy (no inline script).
+no CORS header is ever sent; and names that come from a cluster are kept from becoming code twice, by the page (text
+nodes only) and by the content security policy (no inline script).
 """
 
 from __future__ import annotations

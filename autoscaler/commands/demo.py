@@ -34,7 +34,7 @@ from autoscaler.simulator.pools import StartUp
 from autoscaler.simulator.replay import Slice
 from autoscaler.simulator.run import Scenario, VirtualRun
 from autoscaler.simulator.score import Score
-from autoscaler.simulator.traces import read_trace
+from autoscaler.simulator.traces import checked_trace
 from autoscaler.simulator.workload import DEMO_DAY, Request, synthetic_day
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _requests(trace: Path | None, rate: float, seed: int) -> Iterator[Request]:
     rng = Random(seed)  # noqa: S311 - traffic, not a secret
     if trace is None:
         return synthetic_day(rng, replace(DEMO_DAY, scale=rate))
-    return read_trace(trace, rng, Slice(scale=rate))
+    return checked_trace(trace, rng, Slice(scale=rate))
 
 
 def _serve(feed: Feed, port: int) -> LoopbackServer:

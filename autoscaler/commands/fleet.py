@@ -22,7 +22,7 @@ from autoscaler.simulator.engine import Engine, FleetSpec, PoolSpec
 from autoscaler.simulator.exporters import FleetLabels, RealTimeFleet
 from autoscaler.simulator.pools import StartUp
 from autoscaler.simulator.replay import Slice
-from autoscaler.simulator.traces import read_trace
+from autoscaler.simulator.traces import checked_trace
 from autoscaler.simulator.workload import DEMO_DAY, Request, synthetic_day
 
 STEP_S = 0.2
@@ -42,7 +42,7 @@ def fleet(
     port: int,
     seed: int,
 ) -> None:
-    """Serve the fleet until SIGTERM or SIGINT. Raises Refusal on bad input, also for a bad row found on the way."""
+    """Serve the fleet until SIGTERM or SIGINT. Raises Refusal on bad input."""
     written = load_policies([policy])[0].document
     fleet = managed(written)
     counts = {role: pool.min for role, pool in written.spec.pools.items()} | _initial(initial)
@@ -50,8 +50,8 @@ def fleet(
     spec = FleetSpec(fleet.key, fleet.policy.profile, pools, StartUp(startup_s), seed=seed)
     rng = Random(seed)  # noqa: S311 - traffic, not a secret
     part = Slice(start_s, float("inf") if length_s is None else length_s, rate)
-    requests = synthetic_day(rng, replace(DEMO_DAY, scale=rate)) if trace is None else read_trace(trace, rng, part)
-    targets = targets_file or Path(tempfile.mkdtemp(prefix="pd-autoscaler-")) / "targets.json"
+    requests = synthetic_day(rng, replace(DEMO_DAY, scale=rate)) if trace is None else checked_trace(trace, rng, part)
+    targets = _writable(targets_file or Path(tempfile.mkdtemp(prefix="pd-autoscaler-")) / "targets.json")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -75,6 +75,15 @@ def _initial(pairs: Sequence[str]) -> dict[Role, int]:
             raise Refusal(f"--initial {pair!r}: must be ROLE=N with ROLE one of {', '.join(Role)} and N a whole number")
         counts[Role(name)] = int(count)
     return counts
+
+
+def _writable(targets: Path) -> Path:
+    """The targets file, empty for now; refused before anything runs if it cannot be written."""
+    try:
+        targets.write_text("[]", encoding="utf-8")
+    except OSError as error:
+        raise Refusal(f"--targets-file {targets}: cannot be written: {(error.strerror or str(error)).lower()}") from error
+    return targets
 
 
 def _compressed(requests: Iterator[Request], factor: float) -> Iterator[Request]:

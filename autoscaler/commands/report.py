@@ -75,8 +75,9 @@ def conditions(document: Mapping[str, Any]) -> Text:
 
 
 def whole(document: Mapping[str, Any]) -> RenderableType:
-    """Pools, conditions and the reason chain of one tick."""
-    return Group(pools(document), conditions(document), reasons(document))
+    """Pools, conditions and the reason chain of one tick; of a fleet that could not be read only the last two."""
+    seen = pools(document) if document["pools"] else Text(f"{document['fleet']}, mode {document['mode']}", style="bold")
+    return Group(seen, conditions(document), reasons(document))
 
 
 def number(value: float | None, digits: int) -> str:

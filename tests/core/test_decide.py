@@ -187,6 +187,16 @@ TIMELINES: dict[str, tuple[Policy, list[Row]]] = {
             (375, arriving(29.0), 9, 8, STEP_LIMIT),
         ],
     ),
+    "a human who scales in the dark is left alone for the cooldown too": (
+        policy(),
+        [
+            *every(15, 0, 315, CALM, 2),
+            *every(15, 315, 345, dark(Gap.TIMEOUT), 2, Reason.SIGNALS_TIMEOUT),
+            (345, dark(Gap.TIMEOUT), 6, 6, Reason.SIGNALS_TIMEOUT),
+            *every(15, 360, 390, CALM, 6, COOLDOWN),
+            (390, CALM, 6, 5, STEP_LIMIT),
+        ],
+    ),
     "Recommend says the same at every look and drifts nowhere": (
         policy(mode=Mode.RECOMMEND),
         [(now, arriving(22.0), 2, 5, ROSE) for now in range(0, 600, 15)],
