@@ -4,8 +4,7 @@ Load comes first. Offered load is arrivals, not completions, times the tokens on
 seen earlier stands in while no request completes. Then three needs, in replicas, and the largest wins:
 
     now       offered / capacity, or running / most resident    memory that is taken already counts too (batch roles)
-    QUEUE     now + backlog / drain time / capacity             the present backlog, worked off in bounded time, but not
-                                                                faster than a change takes to act: see DemandLimits
+    QUEUE     now + backlog / drain time / capacity             the present backlog, worked off in bounded time
     FORECAST  upper bound of the forecast / capacity            what will be needed when a change has taken effect
 
 What waits is work and not yet memory: by Little's law a backlog that is admitted over the drain time occupies just the
@@ -33,9 +32,9 @@ SHAPE_FIELDS = 3  # prompt, uncached and output tokens: a shape is whole or it i
 
 @dataclass(frozen=True, slots=True)
 class DemandLimits:
-    """Knobs. `headroom`: extra share on purpose. `drain_s`: in what time the present backlog shall be gone; the
-    forecast's horizon where that is longer, since replicas that are not there yet drain nothing. Without that, a rise
-    from 4 to 10 replicas' worth of load, with 300 s to start one, winds up to 52 replicas at 30 s; with 120 s, to 20.
+    """Knobs. `headroom`: extra share on purpose. `drain_s`: in what time the present backlog shall be gone, counted from
+    when a change takes effect (the forecast's horizon), since replicas that are not there yet drain nothing. Counted
+    from now, a rise from 4 to 10 replicas' worth of load with 300 s to start one winds up to 52 replicas; so, to 19.
     """
 
     headroom: float = 0.1
@@ -103,7 +102,7 @@ def demand(load: Load, forecast: Forecast | None, replica: Capacity, limits: Dem
     """Replicas this load needs: the largest of the needs in the module's head, times (1 + headroom)."""
     per_s = replica.tokens_per_s
     offered = load.offered_tokens_per_s.value if isinstance(load.offered_tokens_per_s, Known) else 0.0
-    drain_s = max(limits.drain_s, forecast.horizon_s) if forecast else limits.drain_s
+    drain_s = limits.drain_s + (forecast.horizon_s if forecast else 0.0)
     backlog_per_s = load.waiting * load.tokens_per_request / drain_s
     resident = load.running / replica.max_resident if replica.max_resident is not None else 0.0
     now = max(offered / per_s, resident)

@@ -168,4 +168,4 @@ class Sizing(Section):
     headroom: float = Field(default_of(DemandLimits, "headroom"), ge=0.0, le=2.0)
     """Extra share on top of what is needed."""
     drain_seconds: float = Field(default_of(DemandLimits, "drain_s"), ge=1.0, le=3600.0)
-    """In what time a present backlog shall be gone."""
+    """In what time a present backlog shall be gone, counted from when a change takes effect (the forecast's horizon)."""

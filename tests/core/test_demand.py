@@ -147,11 +147,11 @@ def test_headroom_is_added_to_whatever_binds() -> None:
     assert demand(asked(Known(20_000.0)), None, PREFILL, DemandLimits(headroom=0.25)).replicas == pytest.approx(5.0)
 
 
-def test_a_backlog_is_not_to_be_gone_before_new_replicas_can_be_there() -> None:
-    """1,200 prompts waiting: within 30 s they need 8 replicas more, within the 240 s that a start takes 1."""
+def test_the_time_for_a_backlog_begins_when_new_replicas_can_be_there() -> None:
+    """1,200 prompts waiting: gone within 30 s they need 8 replicas more; 30 s after a start of 210 s, 1."""
     work = asked(Known(10_000.0), waiting=1200.0)
-    assert demand(work, ahead(0.0, horizon_s=10.0), PREFILL, PLAIN).replicas == pytest.approx(2.0 + 8.0)
-    assert demand(work, ahead(0.0, horizon_s=240.0), PREFILL, PLAIN).replicas == pytest.approx(2.0 + 1.0)
+    assert demand(work, None, PREFILL, PLAIN).replicas == pytest.approx(2.0 + 8.0)
+    assert demand(work, ahead(0.0, horizon_s=210.0), PREFILL, PLAIN).replicas == pytest.approx(2.0 + 1.0)
 
 
 def test_a_lower_bound_stays_marked_as_one() -> None:

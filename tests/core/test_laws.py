@@ -38,6 +38,7 @@ from tests.fakes import GONE, KEY, RPS_PER_REPLICA, FakeFleet, fleet, policy, po
 
 TICK_S = 15.0
 WINDOW_S = 60.0
+VERDICTS = ("ScaleUp", "ScaleDown", "Hold")
 QUICK = Damping(Brakes(0.1, 0.0, 0.0, Step(4, 100.0, 15.0)), Brakes(0.1, WINDOW_S, 30.0, Step(2, 50.0, 30.0)), gap_s=45.0)
 LOW, HIGH, BUDGET = 1, 8, 30
 GPUS = {Role.PREFILL: 4, Role.DECODE: 2}
@@ -195,9 +196,6 @@ def test_every_look_ends_in_plain_json_with_a_verdict_for_each_role(world: FakeF
         assert [finding["role"] for finding in said["findings"] if finding["reason"] in VERDICTS] == list(Role)
         moved = [finding["role"] for finding in said["findings"] if finding["reason"] in ("ScaleUp", "ScaleDown")]
         assert sorted(moved) == sorted(action["role"] for action in said["actions"])
-
-
-VERDICTS = ("ScaleUp", "ScaleDown", "Hold")
 
 
 @given(worlds, runs)

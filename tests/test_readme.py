@@ -1,0 +1,70 @@
+"""Does everything the README tells to type exist, with those options, and does every figure name its benchmark?"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from autoscaler.cli import cli
+from autoscaler.policy import Document
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> Iterator[list[str]]:
+    """Every command line of the README's shell blocks, comments cut off."""
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL):
+        for line in block.splitlines():
+            if words := shlex.split(line, comments=True):
+                yield words
+
+
+COMMANDS = list(commands())
+OURS = [words for words in COMMANDS if words[0] == ".venv/bin/autoscaler"]
+MAKE = [words for words in COMMANDS if words[0] == "make"]
+
+
+def test_the_readme_shows_only_commands_that_are_held_here() -> None:
+    assert len(OURS) >= 5
+    assert len(MAKE) >= 5
+    assert len(OURS) + len(MAKE) == len(COMMANDS)
+
+
+@pytest.mark.parametrize("words", OURS, ids=" ".join)
+def test_every_command_parses_as_written(words: list[str]) -> None:
+    command = cli.commands[words[1]]
+    with command.make_context(words[1], words[2:]) as context:
+        assert isinstance(context, click.Context)
+
+
+@pytest.mark.parametrize("words", MAKE, ids=" ".join)
+def test_every_make_target_and_benchmark_exists(words: list[str]) -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert words[1] in targets
+    for setting in words[2:]:
+        assert (ROOT / "tests" / "bench" / f"{setting.removeprefix('NAME=')}.py").is_file()
+
+
+def test_the_shown_policy_is_valid() -> None:
+    (shown,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert Document.model_validate(yaml.safe_load(shown)).key == "default/chat"
+
+
+def test_every_link_and_picture_leads_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+    for path in re.findall(r"`((?:tests|autoscaler|policies)/[\w./-]+)`", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_row_of_figures_names_its_benchmark() -> None:
+    rows = [line for line in README.splitlines() if line.startswith("| ") and re.search(r"\d", line)]
+    assert len(rows) >= 4
+    assert all(re.search(r"`make bench NAME=\w+`", row) for row in rows)
