@@ -4,6 +4,9 @@ APScheduler keeps the time; ticks run one after another in its own daemon thread
 hanging one never holds up the exit. A tick that overruns swallows those it overlaps (`coalesce`); APScheduler tells
 nobody about them (reference/python.md 4), so gaps are measured here on the monotonic clock and counted.
 
+APScheduler reckons by the wall clock: set back by an hour, it would be silent for that hour. A second thread watches on
+the monotonic clock and calls a tick that is LATE intervals overdue.
+
 The scheduler holds its lock while a tick runs in its thread. So a stop may not touch the scheduler before the tick in
 flight has ended: it would wait as long as the tick hangs.
 """
@@ -17,10 +20,12 @@ from collections.abc import Callable
 from datetime import datetime
 
 from apscheduler.executors.debug import DebugExecutor
+from apscheduler.job import Job
 from apscheduler.schedulers.background import BackgroundScheduler
 
 log = logging.getLogger(__name__)
 
+LATE = 3.0
 PATIENCE_S = 1.5  # how long a stop waits for the tick in flight; SIGTERM shall end the process within 2 s
 
 
@@ -36,7 +41,7 @@ class TickLoop:
 
     def start(self) -> None:
         """Begin; the first tick happens at once."""
-        self._scheduler.add_job(
+        job = self._scheduler.add_job(
             self._run,
             "interval",
             seconds=self._interval_s,
@@ -46,6 +51,7 @@ class TickLoop:
             misfire_grace_time=None,
         )
         self._scheduler.start()
+        threading.Thread(target=self._watch, args=(job,), name="tick watch", daemon=True).start()
 
     def stop(self) -> bool:
         """No further tick begins; True if the one in flight (if any) ended within the patience."""
@@ -62,6 +68,14 @@ class TickLoop:
             if not self._stopping.is_set():
                 self._count_skipped(time.monotonic())
                 self._tick()
+
+    def _watch(self, job: Job) -> None:
+        """A tick in flight is late for a reason of its own and is left alone."""
+        while not self._stopping.wait(self._interval_s):
+            late_s = time.monotonic() - (self._last or time.monotonic())
+            if late_s > LATE * self._interval_s and not self._idle.locked():
+                log.warning("no tick for %.1f s: the wall clock was set back, or the timer stalled; ticking now", late_s)
+                job.modify(next_run_time=datetime.now(self._scheduler.timezone))
 
     def _count_skipped(self, now: float) -> None:
         if self._last is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -137,3 +138,14 @@ def test_a_loop_that_never_started_or_has_stopped_can_be_stopped() -> None:
     loop = TickLoop(Ticks(), 0.05)
     assert loop.stop()
     assert loop.stop()
+
+
+def test_a_wall_clock_set_back_does_not_silence_the_loop(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    """Set back by an hour, the clock puts the next run an hour ahead: the same is done here to the job itself."""
+    ticks = Ticks()
+    loop = running(ticks)
+    ticks.wait_for(2)
+    (job,) = loop._scheduler.get_jobs()
+    job.modify(next_run_time=datetime.now(UTC) + timedelta(hours=1))
+    ticks.wait_for(ticks.began + 3)
+    assert "ticking now" in caplog.text
