@@ -92,6 +92,6 @@ def _demand(role: Role, demand: Demand) -> Finding:
 
 
 def _target(role: Role, target: Target) -> Finding:
-    text = f"{target.replicas} replicas; undamped it would be {target.recommended}"
+    text = f"target {target.replicas}; undamped it would be {target.recommended}"
     inputs = {"target": target.replicas, "recommended": target.recommended}
     return Finding(Stage.TARGET, target.reason, text, role, inputs)

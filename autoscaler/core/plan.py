@@ -142,7 +142,7 @@ def _least(pool: Pool) -> int:
 
 
 def _cut(role: Role, reason: Reason, wanted: int, limit: int, knob: str) -> Finding:
-    text = f"{wanted} replicas wanted, {knob} is {limit}"
+    text = f"wanted {wanted} replicas, {knob} is {limit}"
     return Finding(Stage.PLAN, reason, text, role, {"wanted": wanted, knob: limit})
 
 
@@ -172,7 +172,7 @@ def _grant(
 
 
 def _over_budget(role: Role, wanted: int, given: int, gpu_budget: int, free_gpus: int) -> Finding:
-    text = f"{wanted} replicas wanted, {given} granted: the GPU budget of {gpu_budget} leaves {max(0, free_gpus)} free"
+    text = f"wanted {wanted} replicas, {given} granted: the GPU budget of {gpu_budget} leaves {max(0, free_gpus)} free"
     return Finding(Stage.PLAN, Reason.GPU_BUDGET, text, role, {"wanted": wanted, "granted": given, "gpu_budget": gpu_budget})
 
 

@@ -40,7 +40,7 @@ def test_a_whole_view_tells_every_stage_in_order() -> None:
             Reason.DEMAND_BOUND,
             "4.80 replicas, bound by FORECAST (before headroom: TTFT 4.40, QUEUE 4.50, FORECAST 4.80)",
         ),
-        (Stage.TARGET, Reason.STEP_LIMITED, "4 replicas; undamped it would be 5"),
+        (Stage.TARGET, Reason.STEP_LIMITED, "target 4; undamped it would be 5"),
     ]
     assert {f.role for f in told(VIEW)} == {Role.PREFILL}
 
