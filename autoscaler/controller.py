@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from autoscaler.core.decide import Decision, Memory, Policy, decide
 from autoscaler.core.fleet import Fleet, Phase
@@ -20,7 +20,7 @@ from autoscaler.core.observation import Gap, Observation, Signals
 from autoscaler.core.plan import Action, Outcome, Verdict
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.status import Status, status_of, unreadable
-from autoscaler.ports import Clock, Fault, FleetGateway, FleetScope, SignalSource, StatusSink
+from autoscaler.ports import Clock, Fault, FleetGateway, FleetScope, Leadership, SignalSource, StatusSink
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,20 @@ class Managed:
         return FleetScope(self.key, self.namespace, self.model, self.engine, self.gateway, pods, self.window_s, self.queries)
 
 
+class Alone:
+    """The Leadership of a controller without rivals."""
+
+    def term(self) -> int | None:
+        """Always the first."""
+        return 0
+
+
 class Controller:
-    """Keeps the fleets it manages the right size, one `tick` at a time. Not thread-safe: one tick at once."""
+    """Keeps the fleets it manages the right size, one `tick` at a time. Not thread-safe: one tick at once.
+
+    Without the leadership it does everything but act: its memory stays warm, so a successor need not wait for a
+    stabilization window before it may shrink.
+    """
 
     def __init__(
         self,
@@ -57,9 +69,11 @@ class Controller:
         signals: SignalSource,
         gateway: FleetGateway,
         sinks: Sequence[StatusSink] = (),
+        leadership: Leadership | None = None,
     ) -> None:
         self._managed = {fleet.key: fleet for fleet in managed}
         self._clock, self._signals, self._gateway, self._sinks = clock, signals, gateway, sinks
+        self._leadership = leadership or Alone()
         self._memory: dict[str, Memory] = {}
 
     def tick(self) -> tuple[Status, ...]:
@@ -96,6 +110,8 @@ class Controller:
             decision = decide(observation, self._memory.get(managed.key, Memory()), managed.policy)
             self._memory[managed.key] = decision.memory
             outcomes = self._act(managed.key, decision, now)
+            if len(outcomes) < len(decision.plan.to_apply) and self._leadership.term() is None:
+                decision = _standing_by(decision)
             return status_of(observation, decision, outcomes, managed.policy)
         except Exception as error:  # as above
             log.exception("the tick failed", extra={"fleet": managed.key})
@@ -108,6 +124,8 @@ class Controller:
         """
         outcomes: list[Outcome] = []
         for action in decision.plan.to_apply:
+            if self._leadership.term() is None:
+                break
             outcome = self._apply(key, action, now)
             log.info("%s %s %s -> %s: %s", key, action.role, action.from_replicas, action.to_replicas, outcome.verdict)
             outcomes.append(outcome)
@@ -128,6 +146,11 @@ class Controller:
                 sink.report(status)
             except Exception:  # as above; the other sinks still want to know
                 log.exception("reporting failed", extra={"fleet": status.key})
+
+
+def _standing_by(decision: Decision) -> Decision:
+    finding = Finding(Stage.ACT, Reason.STANDING_BY, "another controller leads, or nobody does; this one only watches")
+    return replace(decision, plan=replace(decision.plan, findings=(*decision.plan.findings, finding)))
 
 
 def _held(managed: Managed, now: float, stage: Stage, reason: Reason, text: str) -> Status:

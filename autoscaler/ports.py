@@ -1,4 +1,4 @@
-"""What does the controller need from the world? Five narrow doors, owned by the controller, filled in by adapters.
+"""What does the controller need from the world? Narrow doors, owned by the controller, filled in by adapters.
 
 Every method answers with a value, also when the world fails: a `Fault`, an `Unknown`, an `Outcome`. Adapters turn
 the errors they know into those; an exception that still escapes is a bug, and the tick catches it per fleet.
@@ -67,6 +67,14 @@ class FleetGateway(Protocol):
 
     def apply(self, key: str, action: Action, now: float) -> Outcome:
         """Carry out one action if the fleet still is what the action was decided on."""
+        ...
+
+
+class Leadership(Protocol):
+    """Tells whether this process is the one that may act."""
+
+    def term(self) -> int | None:
+        """The term in which it may, None while it may not. Asked before every write: a term may end between two."""
         ...
 
 

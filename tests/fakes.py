@@ -200,3 +200,14 @@ class FakeSink:
         if self.error is not None:
             raise self.error
         self.reported.append(status)
+
+
+@dataclass
+class FakeLeadership:
+    """Leads in `terms` one after another, each asked once; the last one for ever."""
+
+    terms: list[int | None]
+
+    def term(self) -> int | None:
+        """The next answer."""
+        return self.terms.pop(0) if len(self.terms) > 1 else self.terms[0]

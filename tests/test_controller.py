@@ -16,7 +16,7 @@ from autoscaler.core.plan import Action, Mode, Outcome, Verdict
 from autoscaler.core.reason import Reason
 from autoscaler.core.status import Status
 from autoscaler.ports import Fault
-from tests.fakes import FakeClock, FakeFleet, FakeSink, ScriptedSignals, fleet, policy, pool, signals
+from tests.fakes import FakeClock, FakeFleet, FakeLeadership, FakeSink, ScriptedSignals, fleet, policy, pool, signals
 
 A, B, C = "models/a", "models/b", "models/c"
 
@@ -33,9 +33,9 @@ class Stage:
         self.restart()
         self.see(rps)
 
-    def restart(self) -> None:
+    def restart(self, leadership: FakeLeadership | None = None) -> None:
         """A new controller that knows nothing of what the old one saw."""
-        self.controller = Controller(self.managed, self.clock, self.signals, self.cluster, self.sinks)
+        self.controller = Controller(self.managed, self.clock, self.signals, self.cluster, self.sinks, leadership)
 
     def see(self, rps: float) -> None:
         """From now on every fleet sees this load."""
@@ -250,3 +250,39 @@ def test_replicas_that_were_asked_for_come_up_and_take_part() -> None:
     assert isinstance(seen, Fleet)
     assert [len(members.in_phase(Phase.SERVING)) for members in seen.pools.values()] == [5, 5]
     assert len(stage.cluster.applied) == 2
+
+
+def test_who_does_not_lead_decides_and_tells_but_writes_nothing() -> None:
+    stage = Stage(A)
+    stage.restart(FakeLeadership([None]))
+    status = stage.tick()[A]
+    assert stage.cluster.applied == []
+    assert len(status.plan.actions) == 2
+    assert Reason.STANDING_BY in reasons(status)
+
+
+def test_leading_is_asked_before_every_write() -> None:
+    """The term ends between the first write and the second."""
+    stage = Stage(A)
+    stage.restart(FakeLeadership([3, None]))
+    status = stage.tick()[A]
+    assert len(stage.cluster.applied) == len(status.outcomes) == 1
+    assert Reason.STANDING_BY in reasons(status)
+
+
+def test_who_leads_does_not_say_that_it_stands_by() -> None:
+    stage = Stage(A)
+    stage.restart(FakeLeadership([0]))
+    assert Reason.STANDING_BY not in reasons(stage.tick()[A])
+    assert len(stage.cluster.applied) == 2
+
+
+def test_a_successor_that_watched_need_not_wait_for_a_window() -> None:
+    """It saw five quiet minutes while another led; the moment it leads it may shrink."""
+    stage, leadership = Stage(A, rps=4.0), FakeLeadership([None])
+    stage.restart(leadership)
+    quiet(stage, 300.0)
+    assert stage.desired(A) == [2, 2]
+    leadership.terms = [1]
+    stage.tick()
+    assert stage.desired(A) == [1, 1]

@@ -74,7 +74,7 @@ class Reason(StrEnum):
     SCALE_DOWN = "ScaleDown"
     HOLD = "Hold"
     # act
-    OUTCOME = "Outcome"
+    STANDING_BY = "StandingBy"
     INTERNAL_ERROR = "InternalError"
 
 
