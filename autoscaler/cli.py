@@ -23,7 +23,12 @@ POLICY = click.option("--policy", "policies", type=FILES, multiple=True, require
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of tables for people.")
 WHERE = (
     click.option("--prometheus", required=True, metavar="URL", help="Where Prometheus answers queries."),
-    click.option("--cluster", required=True, metavar="WHICH", help="`sim:URL`, a fleet served by `autoscaler fleet`."),
+    click.option(
+        "--cluster",
+        required=True,
+        metavar="WHICH",
+        help="`kubernetes` of $KUBECONFIG, ~/.kube/config or around us; `kubernetes:CONTEXT`; `sim:URL` of `autoscaler fleet`.",
+    ),
     click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Sent with every query, e.g. a tenant."),
     click.option("--token-file", type=FILES, help="Bearer token for Prometheus, read anew when it changes."),
     click.option("--ca-file", type=FILES, help="Certificate authority of Prometheus."),
@@ -65,6 +70,7 @@ def demo(**options: Any) -> None:
 @POLICY
 @where
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Of the live page; 0: any.")
+@click.option("--lease", metavar="NAMESPACE/NAME", help="Act only while holding this Lease; for several controllers.")
 @click.option("--dry-run", is_flag=True, help="Decide and report, but change nothing, whatever the policy's mode.")
 def run(**options: Any) -> None:
     """Run the controller until SIGTERM."""
@@ -102,6 +108,15 @@ def explain(**options: Any) -> None:
 def check(**options: Any) -> None:
     """Validate policy files."""
     from autoscaler.commands.check import check as command
+
+    command(**options)
+
+
+@cli.command()
+@JSON
+def crd(**options: Any) -> None:
+    """Print the CustomResourceDefinition of PDAutoscaler."""
+    from autoscaler.commands.crd import crd as command
 
     command(**options)
 

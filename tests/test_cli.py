@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # a process each
+
 CHAT = str(Path(__file__).parents[1] / "policies" / "chat.yaml")
+CLUSTERS = "kubernetes, kubernetes:CONTEXT, sim:http://HOST:PORT"
 NOWHERE = ["--prometheus", "http://127.0.0.1:1", "--cluster", "sim:http://127.0.0.1:1"]
 PATIENCE_S = 60
 
@@ -97,11 +100,19 @@ def test_a_malformed_trace_is_refused_before_anything_runs_with_its_line(tmp_pat
         ),
         (
             ["run", "--policy", CHAT, "--prometheus", "http://127.0.0.1:1", "--cluster", "moon"],
-            "autoscaler: --cluster 'moon': not a cluster this version knows (allowed: sim:http://HOST:PORT)",
+            "autoscaler: --cluster 'moon': not a cluster this version knows (allowed: " + CLUSTERS + ")",
         ),
         (
             ["run", "--policy", CHAT, *NOWHERE, "--header", "X-Scope-OrgID"],
             "autoscaler: --header 'X-Scope-OrgID': must be NAME=VALUE",
+        ),
+        (
+            ["run", "--policy", CHAT, *NOWHERE, "--lease", "ops/leader"],
+            "autoscaler: --lease ops/leader: only --cluster kubernetes has Leases, not 'sim:http://127.0.0.1:1'",
+        ),
+        (
+            ["run", "--policy", CHAT, *NOWHERE, "--lease", "Leader"],
+            "autoscaler: --lease 'Leader': must be NAMESPACE/NAME in lower-case letters, digits and '-'",
         ),
         (
             ["fleet", "--policy", CHAT, "--initial", "prefil=2"],
@@ -116,6 +127,20 @@ def test_a_malformed_trace_is_refused_before_anything_runs_with_its_line(tmp_pat
 )
 def test_bad_input_is_one_clear_line(arguments: list[str], told: str) -> None:
     assert refused(*arguments) == told
+
+
+@pytest.mark.parametrize("command", ["run", "tick"])
+def test_a_cluster_without_a_kubeconfig_is_one_clear_line(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/no/such")
+    line = refused(command, "--policy", CHAT, "--prometheus", "http://127.0.0.1:1", "--cluster", "kubernetes")
+    told = "autoscaler: --cluster kubernetes: KUBECONFIG /no/such: Invalid kube-config file. No configuration found."
+    assert line == told
+
+
+def test_only_a_real_cluster_pays_for_its_client() -> None:
+    program = "import sys, autoscaler.commands.run; print('kubernetes' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=PATIENCE_S)
+    assert done.stdout.strip() == "False"
 
 
 def test_check_names_every_mistake_at_once_with_its_line(tmp_path: Path) -> None:

@@ -43,7 +43,10 @@ OUTSIDE: Mapping[str, frozenset[str]] = {
 }
 # Not clients: formats and numbers. And the layer below a client, whose errors and time-outs an adapter has to name.
 NO_CLIENT = frozenset({"numpy", "pydantic", "pydantic_core", "yaml"})
-BELOW = {"requests": "prometheus_api_client", "urllib3": "prometheus_api_client"}
+BELOW: Mapping[str, frozenset[str]] = {
+    "requests": frozenset({"prometheus_api_client"}),
+    "urllib3": frozenset({"prometheus_api_client", "kubernetes"}),
+}
 
 
 def _imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -93,10 +96,10 @@ def crowded_adapters(sources: Mapping[str, str]) -> Iterator[str]:
         if room == "adapters":
             clients = seen.setdefault(rest.partition("/")[0], {})
             for line, package in _imports(ast.parse(source)):
-                client = BELOW.get(package, package)
-                if package not in sys.stdlib_module_names and client not in NO_CLIENT:
-                    clients.setdefault(client, f"autoscaler/{path}:{line}: an adapter has one client, this is number")
-    for clients in seen.values():
+                if package not in sys.stdlib_module_names and package not in NO_CLIENT:
+                    clients.setdefault(package, f"autoscaler/{path}:{line}: an adapter has one client, this is number")
+    for found in seen.values():
+        clients = {client: where for client, where in found.items() if not BELOW.get(client, frozenset()) & found.keys()}
         yield from (f"{where} {n} ({client})" for n, (client, where) in enumerate(clients.items(), 1) if n > 1)
 
 
@@ -151,6 +154,7 @@ def test_a_second_client_is_found_across_the_files_of_an_adapter() -> None:
     [
         ("core/plan.py", "import math\nimport numpy as np\nfrom autoscaler.core.fleet import Fleet\n"),
         ("adapters/metrics.py", "import time\nimport yaml\nimport requests\nimport prometheus_api_client\n"),
+        ("adapters/cluster.py", "import urllib3\nimport kubernetes\n"),
         ("cli.py", "import click\nimport rich\nimport uvicorn\n"),
     ],
 )

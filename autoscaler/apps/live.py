@@ -7,6 +7,7 @@
     /api/explain?fleet=    the newest status document of one fleet, reason chain included
     /events?fleet=&after=  server-sent events: a frame as soon as its tick is over; resumes from Last-Event-ID
     /healthz               "ok" while the server answers
+    /metrics               the controller's own metrics, for Prometheus
 
 Nothing here asks who is calling, so it is served on loopback only (apps/loopback.py). A browser is still a way in: a
 page of another site may resolve its own name to 127.0.0.1 and read ours (DNS rebinding), hence the strict Host check;
@@ -48,11 +49,13 @@ HEADERS = (
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+MetricsPage = Callable[[], tuple[bytes, str]]
 
 
-def create_app(feed: Feed, title: str, heartbeat_s: float = 15.0) -> FastAPI:
+def create_app(feed: Feed, title: str, heartbeat_s: float = 15.0, metrics: MetricsPage | None = None) -> FastAPI:
     """The page and its machine-readable twins over one feed. `title` names the browser's tab; `heartbeat_s` is the
-    longest silence of an event stream, so that nothing in between takes a quiet stream for a dead one.
+    longest silence of an event stream, so that nothing in between takes a quiet stream for a dead one; `metrics` gives
+    the text of /metrics and its content type.
     """
     app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOCAL_NAMES, www_redirect=False)
@@ -61,6 +64,8 @@ def create_app(feed: Feed, title: str, heartbeat_s: float = 15.0) -> FastAPI:
     _add_page(app, title)
     _add_documents(app, feed)
     _add_events(app, feed, heartbeat_s)
+    if metrics is not None:
+        _add_metrics(app, metrics)
     return app
 
 
@@ -97,6 +102,13 @@ def _add_events(app: FastAPI, feed: Feed, heartbeat_s: float) -> None:
     ) -> StreamingResponse:
         # A browser that comes back asks the address it first asked, `after` included; its header is newer.
         return StreamingResponse(_stream(feed, fleet, last_event_id or after, heartbeat_s), media_type="text/event-stream")
+
+
+def _add_metrics(app: FastAPI, metrics: MetricsPage) -> None:
+    @app.get("/metrics")
+    def page() -> Response:  # not async: a thousand fleets take half a second, and streams must not wait for it
+        text, content_type = metrics()
+        return Response(text, headers={"content-type": content_type})
 
 
 async def _stream(feed: Feed, fleet: str | None, seen: str | None, heartbeat_s: float) -> AsyncIterator[str]:

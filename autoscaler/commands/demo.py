@@ -23,6 +23,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from autoscaler.adapters.own_metrics import OwnMetrics
 from autoscaler.apps.feed import Feed
 from autoscaler.commands.report import conditions, pools
 from autoscaler.commands.run import managed
@@ -59,14 +60,14 @@ def demo(
     as_json: bool,
 ) -> None:
     """Run until the trace or the duration ends, or until interrupted, then print the summary. Raises Refusal."""
-    run, feed, latest = _wire(policy or BUILT_IN_POLICY, _requests(trace, rate, seed), seed)
+    run, feed, latest, metrics = _wire(policy or BUILT_IN_POLICY, _requests(trace, rate, seed), seed, speed)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with ExitStack() as closing:
         show: Callable[[Score], None] = _nothing
         if not headless:
-            page = _serve(feed, port)
+            page = _serve(feed, metrics, port)
             closing.callback(page.stop)
             click.echo(f"live page: {page.url}  (Ctrl-C ends the demo)", err=True)
             show = _table(closing, latest)
@@ -76,16 +77,16 @@ def demo(
     click.echo(json.dumps(summary) if as_json else _sentences(summary))
 
 
-def _wire(policy: Path, requests: Iterator[Request], seed: int) -> tuple[VirtualRun, Feed, _Latest]:
+def _wire(policy: Path, requests: Iterator[Request], seed: int, speed: float) -> tuple[VirtualRun, Feed, _Latest, OwnMetrics]:
     """The real controller over a simulated fleet that begins at the policy's minimum."""
     written = load_policies([policy])[0].document
     fleet = managed(written)
     specs = {role: PoolSpec(pool.min, pool.gpus_per_replica) for role, pool in written.spec.pools.items()}
     spec = FleetSpec(fleet.key, fleet.policy.profile, specs, START_UP, seed=seed)
     run = VirtualRun(Scenario(spec, fleet.policy.slos, interval_s=written.spec.behaviour.tick_seconds), requests)
-    feed, latest = Feed(), _Latest()
-    run.tick = Controller([fleet], run.clock, run.signals, run.cluster, [feed, latest]).tick
-    return run, feed, latest
+    feed, latest, metrics = Feed(), _Latest(), OwnMetrics(run.scenario.interval_s / speed)
+    run.tick = metrics.timed(Controller([fleet], run.clock, run.signals, run.cluster, [feed, latest, metrics]).tick)
+    return run, feed, latest, metrics
 
 
 class _Latest:
@@ -106,11 +107,11 @@ def _requests(trace: Path | None, rate: float, seed: int) -> Iterator[Request]:
     return checked_trace(trace, rng, Slice(scale=rate))
 
 
-def _serve(feed: Feed, port: int) -> LoopbackServer:
+def _serve(feed: Feed, metrics: OwnMetrics, port: int) -> LoopbackServer:
     from autoscaler.apps.live import create_app  # a headless run needs no web server
     from autoscaler.apps.loopback import serve
 
-    return serve(create_app(feed, "pd-autoscaler demo"), port=port, closing=feed.let_go)
+    return serve(create_app(feed, "pd-autoscaler demo", metrics=metrics.page), port=port, closing=feed.let_go)
 
 
 def _play(

@@ -77,7 +77,12 @@ def conditions(document: Mapping[str, Any]) -> Text:
 def whole(document: Mapping[str, Any]) -> RenderableType:
     """Pools, conditions and the reason chain of one tick; of a fleet that could not be read only the last two."""
     seen = pools(document) if document["pools"] else Text(f"{document['fleet']}, mode {document['mode']}", style="bold")
-    return Group(seen, conditions(document), reasons(document))
+    return Group(seen, *notes(document), conditions(document), reasons(document))
+
+
+def notes(document: Mapping[str, Any]) -> list[Text]:
+    """What the cluster says about its pools, a line each; nothing where all is well."""
+    return [Text(f"{role}: {pool['note']}", style="yellow") for role, pool in document["pools"].items() if pool["note"]]
 
 
 def number(value: float | None, digits: int) -> str:

@@ -83,12 +83,14 @@ class Pool:
     """The replicas of one role.
 
     `desired` is how many shall stay; `replicas` are those that stand: on their way in, serving, or on their way out.
+    `note` is what the cluster says about it in words (why replicas are missing, who else scales it): shown, never decided on.
     """
 
     role: Role
     desired: int
     replicas: tuple[Replica, ...]
     gpus_per_replica: int = 1
+    note: str = ""
 
     def in_phase(self, *phases: Phase) -> tuple[Replica, ...]:
         """The replicas in one of `phases`, in their own order."""

@@ -39,7 +39,10 @@ class Attainment:
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
-    """One pool at one tick. `load` and `forecast` in tokens per second of the role's own work."""
+    """One pool at one tick. `load` and `forecast` in tokens per second of the role's own work; `forecast_error` is the
+    model's mean absolute error in the same unit; `signal_age_s` the age of the oldest reading that was believed; `note`
+    what the cluster says about the pool in words.
+    """
 
     desired: int
     target: int
@@ -58,6 +61,9 @@ class PoolStatus:
     demand: float | None
     bound: str | None
     slo: Attainment
+    forecast_error: float | None = None
+    signal_age_s: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One fleet after one tick."""
+    """One fleet after one tick. `gpu_budget` in GPUs; None: no budget."""
 
     key: str
     now: float
@@ -84,6 +90,7 @@ class Status:
     outcomes: tuple[Outcome, ...]
     plan: Plan
     conditions: tuple[Condition, ...]
+    gpu_budget: int | None = None
 
 
 def status_of(observation: Observation, decision: Decision, outcomes: tuple[Outcome, ...], policy: Policy) -> Status:
@@ -100,6 +107,7 @@ def status_of(observation: Observation, decision: Decision, outcomes: tuple[Outc
         outcomes=outcomes,
         plan=decision.plan,
         conditions=_conditions(decision, outcomes),
+        gpu_budget=policy.gpu_budget,
     )
 
 
@@ -107,7 +115,7 @@ def unreadable(key: str, now: float, policy: Policy, finding: Finding) -> Status
     """The status of a fleet that could not be read or decided on at all: Hold, with the reason."""
     plan = Plan(now, policy.mode, (), {}, (finding,))
     condition = Condition("ScalingActive", False, finding.reason, finding.text)
-    return Status(key, now, policy.mode, None, "", None, {}, (), plan, (condition,))
+    return Status(key, now, policy.mode, None, "", None, {}, (), plan, (condition,), policy.gpu_budget)
 
 
 def document(status: Status) -> dict[str, Any]:
@@ -120,6 +128,7 @@ def document(status: Status) -> dict[str, Any]:
             "mode": status.mode,
             "offered_rps": status.offered_rps,
             "offered_source": status.offered_source,
+            "gpu_budget": status.gpu_budget,
             "user_ttft": asdict(status.user_ttft) if status.user_ttft else None,
             "pools": {role.value: asdict(pool) for role, pool in status.pools.items()},
             "actions": [_action(outcome) for outcome in status.outcomes] or [asdict(a) for a in status.plan.actions],
@@ -164,6 +173,8 @@ def _pool(role: Role, pool: Pool, observation: Observation, decision: Decision, 
         demand=view.demand.replicas if view.demand else None,
         bound=view.demand.bound if view.demand else None,
         slo=_attainment(signals.latency if signals else None, slo, policy.freshness.min_samples),
+        signal_age_s=seen.age_s if seen.reporting else None,
+        note=pool.note,
     )
 
 
@@ -180,6 +191,7 @@ def _ahead(view: RoleView) -> dict[str, Any]:
         "forecast_upper": ahead.upper if ahead else None,
         "forecast_horizon_s": ahead.horizon_s if ahead else None,
         "forecast_model": ahead.model if ahead else None,
+        "forecast_error": ahead.error if ahead else None,
     }
 
 

@@ -1,6 +1,7 @@
 """How do tests get a real Prometheus, and pods for it to scrape?
 
-`RealPrometheus` runs the server found on PATH: loopback, a folder of its own, one scrape a second, targets from a file.
+`RealPrometheus` runs the server found on PATH: loopback, a folder of its own, one scrape a second, targets from every
+file there that is called targets*.json.
 `Exporters` serves the metrics of many pods from one port, one path each. A pod moves on by one step whenever it is
 scraped, so what its counters show depends on the number of scrapes and not on how fast the machine is.
 """
@@ -101,7 +102,7 @@ class RealPrometheus:
         self.url = f"http://{self.address}"
         self._process: subprocess.Popen[bytes] | None = None
         (folder / "targets.json").write_text(json.dumps(list(targets)))
-        discovery = {"files": [str(folder / "targets.json")], "refresh_interval": "1s"}
+        discovery = {"files": [str(folder / "targets*.json")], "refresh_interval": "1s"}
         config = {
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
             "scrape_configs": [{"job_name": "pods", "file_sd_configs": [discovery]}],

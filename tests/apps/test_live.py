@@ -18,6 +18,8 @@ from autoscaler.apps.loopback import LoopbackServer, PortInUse, serve
 from autoscaler.refusal import Refusal
 from tests.apps.ticks import FLEET, report, status
 
+pytestmark = pytest.mark.slow  # a server each
+
 PATIENCE_S = 10.0
 
 
@@ -98,6 +100,21 @@ def test_every_answer_carries_the_security_headers_and_lets_no_other_origin_read
     assert "'unsafe" not in headers["content-security-policy"]
     assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
     assert headers["access-control-allow-origin"] is None
+
+
+def test_metrics_are_served_as_they_are_given_with_the_headers_of_every_answer() -> None:
+    server = serve(create_app(Feed(), "test", metrics=lambda: (b"up 1\n", "text/plain; version=0.0.4; charset=utf-8")))
+    try:
+        code, headers, body = get(server, "/metrics")
+    finally:
+        server.stop()
+    assert (code, body) == (200, "up 1\n")
+    assert headers.get_all("content-type") == ["text/plain; version=0.0.4; charset=utf-8"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_without_metrics_there_is_no_such_page(bare: LoopbackServer) -> None:
+    assert get(bare, "/metrics")[0] == 404
 
 
 def test_state_history_and_explain_tell_the_same_tick(feed: Feed, server: LoopbackServer) -> None:

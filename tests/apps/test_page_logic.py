@@ -14,7 +14,7 @@ from autoscaler.apps.live import STATIC
 
 NODE = shutil.which("node")
 DASH = "\N{EN DASH}"
-pytestmark = pytest.mark.skipif(NODE is None, reason="no node on PATH to run the page's scripts with")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(NODE is None, reason="no node on PATH to run the page's scripts with")]
 POOL: dict[str, Any] = {"waiting": 3, "phases": {"serving": 2}}
 
 

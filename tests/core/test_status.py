@@ -10,6 +10,7 @@ import pytest
 
 from autoscaler.core.decide import Decision, Memory, Policy, decide
 from autoscaler.core.fleet import Fleet, Role
+from autoscaler.core.forecast import Series
 from autoscaler.core.observation import Gap, Gauges, Histogram, Observation, Signals, Unknown
 from autoscaler.core.plan import Mode, Outcome, Verdict
 from autoscaler.core.reason import Finding, Reason, Stage
@@ -44,6 +45,24 @@ def test_a_pool_tells_its_replicas_gpus_queues_and_what_was_made_of_them() -> No
     assert prefill.demand == pytest.approx(4.4, abs=0.01)
     assert prefill.bound == "QUEUE"
     assert (status.offered_rps, status.offered_source) == (22.0, "gateway")
+    assert prefill.signal_age_s == 5.0
+
+
+@pytest.mark.parametrize("budget", [None, 64])
+def test_the_gpu_budget_stands_beside_what_is_held_also_while_the_fleet_cannot_be_read(budget: int | None) -> None:
+    wanted = policy(gpu_budget=budget)
+    gone = unreadable(KEY, 7.0, wanted, Finding(Stage.OBSERVE, Reason.FLEET_UNREADABLE, "gone"))
+    for status in (looked(signals(FLEET, 22.0), wanted=wanted)[0], gone):
+        assert document(status)["gpu_budget"] == budget
+
+
+def test_a_model_that_has_earned_to_speak_is_told_with_its_error() -> None:
+    series = Series(985.0, (20_000.0,) * 4, (), ((-500.0,) * 4, (1500.0,) * 4) * 5)
+    observation = Observation(1000.0, FLEET, signals(FLEET, 22.0))
+    decision = decide(observation, Memory(series={Role.PREFILL: series}), policy())
+    status = status_of(observation, decision, (), policy())
+    assert status.pools[Role.PREFILL].forecast_error == 1000.0
+    assert status.pools[Role.DECODE].forecast_error is None
 
 
 def test_what_is_not_known_is_none_and_not_zero() -> None:
@@ -57,8 +76,9 @@ def test_what_is_not_known_is_none_and_not_zero() -> None:
         prefill.demand,
         prefill.forecast_mean,
         prefill.bound,
+        prefill.signal_age_s,
     )
-    assert unknown == (None,) * 7
+    assert unknown == (None,) * 8
     assert (status.offered_rps, status.user_ttft and status.user_ttft.value_s) == (None, None)
     assert (prefill.desired, prefill.target) == (3, 3)
 

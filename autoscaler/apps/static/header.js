@@ -118,11 +118,12 @@ function showCards(frame, history) {
 function nowCards(status, history) {
   const pools = Object.entries(status.pools);
   const gpus = pools.reduce((sum, [, pool]) => sum + pool.gpus, 0);
+  const budget = status.gpu_budget === null ? "" : ` of ${status.gpu_budget}`;
   const shares = pools.map(([role, pool]) => `${pool.gpus} ${role}`).join(", ");
   return [
     { label: "Offered now", value: figures(status.offered_rps), note: "requests/s" },
     ...pools.map(([role, pool]) => ({ ...latencyCard(latencyOf(pool, status)), hue: hueOf(history.roles, role) })),
-    { label: "GPUs held", value: pools.length ? String(gpus) : UNKNOWN, note: shares },
+    { label: "GPUs held", value: pools.length ? `${gpus}${budget}` : UNKNOWN, note: shares },
   ];
 }
 

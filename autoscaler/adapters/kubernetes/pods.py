@@ -1,0 +1,141 @@
+"""Which replicas do these pods form?
+
+A replica is a group. A pod of a LeaderWorkerSet names its group (set and index), its place in it (worker 0 leads) and
+the group's size; it serves when every pod of the group is there and Ready. Any other pod is a replica of its own. The
+replica bears its leader's name, since that is the pod whose metrics speak for it (reference/engines.md A.1, A.2).
+
+A pod of a stateful set that goes while its number stays wanted is being restarted: its place comes back under the same
+name and nothing leaves for good, so it counts as STARTING. Every other pod with a deletion time is on its way out
+(DRAINING) and holds its GPUs on top of what is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from sys import intern
+
+from autoscaler.adapters.kubernetes.api import Body
+from autoscaler.core.fleet import Phase, Replica
+
+LWS = "leaderworkerset.sigs.k8s.io/"
+SET, INDEX, PLACE = f"{LWS}name", f"{LWS}group-index", f"{LWS}worker-index"
+# Domains of the labels that pods of a LeaderWorkerSet bear: its own, and that of the set above it.
+GROUPED = (LWS, "disaggregatedset.x-k8s.io/")
+# Labels whose values differ between the old and the new pods of a rollout.
+REVISIONS = (f"{LWS}template-revision-hash", "disaggregatedset.x-k8s.io/revision", "pod-template-hash")
+# A container that waits for one of these is only being started.
+PATIENT = frozenset({"ContainerCreating", "PodInitializing"})
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """What is used of a pod; `labels` are those of groups and revisions. Times are seconds since 1970; `leaving_s` is when
+    its deletion was asked for.
+
+    `trouble` is why it does not start, as (reason, message): Unschedulable, ImagePullBackOff, CrashLoopBackOff, ...
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    created_s: float
+    ready_s: float | None
+    leaving_s: float | None
+    size: int
+    leader: str
+    trouble: tuple[str, str] | None
+
+    @property
+    def ordinal(self) -> int | None:
+        """The group's number in a stateful set; None where groups have no number (other kinds, hashed identities)."""
+        index = self.labels.get(INDEX, "")
+        return int(index) if index.isdecimal() and len(index) < 10 else None
+
+    def matches(self, terms: Mapping[str, str]) -> bool:
+        """Does it bear all these labels?"""
+        return all(self.labels.get(key) == value for key, value in terms.items())
+
+
+def pod(body: Body) -> Pod | None:
+    """Cut a pod down to what is used; None for one that has ended and holds nothing any more."""
+    metadata, status = body["metadata"], body.get("status") or {}
+    if status.get("phase") in ("Succeeded", "Failed"):
+        return None
+    labels, notes = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    ready = _condition(status, "Ready")
+    size = notes.get(f"{LWS}size", "1")
+    own_leader = labels.get(PLACE, "0") == "0"
+    return Pod(
+        name=metadata["name"],
+        labels={intern(key): value for key, value in labels.items() if key.startswith(GROUPED) or key in REVISIONS},
+        created_s=seconds(metadata["creationTimestamp"]),
+        ready_s=seconds(ready["lastTransitionTime"]) if ready.get("status") == "True" else None,
+        leaving_s=_leaving(metadata),
+        size=int(size) if size.isdecimal() else 1,
+        leader=metadata["name"] if own_leader else notes.get(f"{LWS}leader-name") or f"{labels[SET]}-{labels.get(INDEX)}",
+        trouble=_trouble(status),
+    )
+
+
+def groups(pods: Iterable[Pod]) -> dict[str, list[Pod]]:
+    """The pods of each replica, by its leader's name, in order of age."""
+    found: dict[str, list[Pod]] = {}
+    for one in sorted(pods, key=lambda pod: (pod.created_s, pod.name)):
+        found.setdefault(one.leader, []).append(one)
+    return found
+
+
+def replicas(pods: Iterable[Pod], desired: int, updating: bool, now: float) -> tuple[Replica, ...]:
+    """The replicas these pods form. Groups that a rollout adds on top (highest numbers) are left out: they go at its end."""
+    found = []
+    for leader, members in groups(pods).items():
+        ordinal = members[0].ordinal
+        if updating and ordinal is not None and ordinal >= desired:
+            continue
+        phase, since_s = _phase(members, comes_back=ordinal is not None and ordinal < desired)
+        found.append(Replica(leader, phase, min(since_s, now)))
+    return tuple(found)
+
+
+def mixed(pods: Iterable[Pod]) -> bool:
+    """Are old and new revisions side by side?"""
+    staying = [one for one in pods if one.leaving_s is None]
+    return any(len({one.labels[label] for one in staying if label in one.labels}) > 1 for label in REVISIONS)
+
+
+def _phase(members: list[Pod], comes_back: bool) -> tuple[Phase, float]:
+    leaving = [one.leaving_s for one in members if one.leaving_s is not None]
+    if leaving:
+        return (Phase.STARTING if comes_back else Phase.DRAINING), min(leaving)
+    ready = [one.ready_s for one in members if one.ready_s is not None]
+    if len(ready) == len(members) >= max(one.size for one in members):
+        return Phase.SERVING, max(ready)
+    return Phase.STARTING, members[0].created_s
+
+
+def _leaving(metadata: Body) -> float | None:
+    if "deletionTimestamp" not in metadata:
+        return None
+    return seconds(metadata["deletionTimestamp"]) - float(metadata.get("deletionGracePeriodSeconds") or 0)
+
+
+def _trouble(status: Body) -> tuple[str, str] | None:
+    scheduled = _condition(status, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return str(scheduled.get("reason", "Unscheduled")), str(scheduled.get("message", ""))
+    for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") and waiting["reason"] not in PATIENT:
+            return str(waiting["reason"]), str(waiting.get("message", ""))
+    return None
+
+
+def _condition(status: Body, kind: str) -> Body:
+    conditions: Iterable[Body] = status.get("conditions") or ()
+    return next((one for one in conditions if one.get("type") == kind), {})
+
+
+def seconds(text: str) -> float:
+    """An RFC 3339 time as seconds since 1970."""
+    return datetime.fromisoformat(text).timestamp()

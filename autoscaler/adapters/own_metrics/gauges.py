@@ -1,0 +1,143 @@
+"""How does a status read as gauges?
+
+One row of `GAUGES` per metric: its name, its help, its labels after `fleet`, and where its samples are in a status. A
+value that is not known, or is no finite number, gives no sample: a gap in a picture is honest, a zero is not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from autoscaler.core.fleet import Phase
+from autoscaler.core.plan import Mode
+from autoscaler.core.status import Attainment, PoolStatus, Status
+
+Sample = tuple[tuple[str, ...], float | None]
+PREFIX = "pd_autoscaler_"
+GATEWAY = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """One metric: `samples` gives the values of `labels`, and the number, for each sample of one fleet."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...]
+    samples: Callable[[Status], Iterable[Sample]]
+
+
+def gauges(statuses: Sequence[Status]) -> Iterator[Metric]:
+    """Every gauge over these fleets."""
+    for row in GAUGES:
+        family = GaugeMetricFamily(PREFIX + row.name, row.help, labels=("fleet", *row.labels))
+        for status in statuses:
+            for labels, value in row.samples(status):
+                if value is not None and math.isfinite(value):
+                    family.add_metric((status.key, *labels), value)
+        yield family
+
+
+def _pools(value: Callable[[PoolStatus], float | None]) -> Callable[[Status], Iterable[Sample]]:
+    """One sample per role."""
+    return lambda status: (((role,), value(pool)) for role, pool in status.pools.items())
+
+
+def _words(value: Callable[[PoolStatus], str | None]) -> Callable[[Status], Iterable[Sample]]:
+    """One sample of 1 per role whose word is known; the word is a label."""
+    return lambda status: (((role, word), 1.0) for role, pool in status.pools.items() if (word := value(pool)) is not None)
+
+
+def _targets(mode: Mode) -> Callable[[Status], Iterable[Sample]]:
+    """The targets of a fleet in this mode (law 13: outside Auto they bear another name)."""
+    return lambda status: _pools(lambda pool: pool.target)(status) if status.mode == mode else ()
+
+
+def _phases(status: Status) -> Iterator[Sample]:
+    """Every phase, also one that no replica is in: a line that ends tells nobody that the count is 0."""
+    for role, pool in status.pools.items():
+        for phase in Phase:
+            yield (role, phase), pool.phases.get(phase, 0)
+
+
+def _latencies(value: Callable[[Attainment], float | None]) -> Callable[[Status], Iterable[Sample]]:
+    return lambda status: (((slo.kind, source), value(slo)) for source, slo in _measured(status))
+
+
+def _promises(value: Callable[[Attainment], float]) -> Callable[[Status], Iterable[Sample]]:
+    """One sample per SLO, whoever measures it."""
+    return lambda status: {(slo.kind,): value(slo) for _, slo in _measured(status)}.items()
+
+
+def _measured(status: Status) -> Iterator[tuple[str, Attainment]]:
+    if status.user_ttft is not None:
+        yield GATEWAY, status.user_ttft
+    for role, pool in status.pools.items():
+        yield role, pool.slo
+
+
+GAUGES = (
+    Gauge("mode_info", "The mode: Off, Recommend or Auto.", ("mode",), lambda s: [((s.mode,), 1.0)]),
+    Gauge(
+        "condition",
+        "1 while the condition is True, 0 while it is False.",
+        ("condition",),
+        lambda s: (((one.type,), one.status) for one in s.conditions),
+    ),
+    Gauge(
+        "condition_info",
+        "Why the condition is what it is.",
+        ("condition", "reason"),
+        lambda s: (((one.type, one.reason), 1.0) for one in s.conditions),
+    ),
+    Gauge("offered_requests_per_second", "Requests that arrive, completed or not.", (), lambda s: [((), s.offered_rps)]),
+    Gauge("budget_gpus", "GPUs the fleet may hold; no sample without a budget.", (), lambda s: [((), s.gpu_budget)]),
+    Gauge("held_gpus", "GPUs held or asked for, draining replicas included.", ("role",), _pools(lambda p: p.gpus)),
+    Gauge("replicas", "Replicas that stand, by phase of life.", ("role", "phase"), _phases),
+    Gauge("desired_replicas", "Replicas asked for on the cluster.", ("role",), _pools(lambda p: p.desired)),
+    Gauge("target_replicas", "Replicas the controller acts towards (mode Auto).", ("role",), _targets(Mode.AUTO)),
+    Gauge("recommended_replicas", "Replicas it would ask for (mode Recommend).", ("role",), _targets(Mode.RECOMMEND)),
+    Gauge("min_replicas", "The policy's lower bound.", ("role",), _pools(lambda p: p.min_replicas)),
+    Gauge("max_replicas", "The policy's upper bound.", ("role",), _pools(lambda p: p.max_replicas)),
+    Gauge("demand_replicas", "Replicas the load needs, before damping.", ("role",), _pools(lambda p: p.demand)),
+    Gauge("demand_bound_info", "What bound the demand.", ("role", "bound"), _words(lambda p: p.bound)),
+    Gauge("load_tokens_per_second", "Offered load in the role's own tokens.", ("role",), _pools(lambda p: p.load)),
+    Gauge("forecast_mean_tokens_per_second", "Load expected one horizon ahead.", ("role",), _pools(lambda p: p.forecast_mean)),
+    Gauge(
+        "forecast_upper_tokens_per_second",
+        "Upper bound of the load one horizon ahead; what is provisioned for.",
+        ("role",),
+        _pools(lambda p: p.forecast_upper),
+    ),
+    Gauge(
+        "forecast_error_tokens_per_second",
+        "Mean absolute error of the model that speaks, on this series.",
+        ("role",),
+        _pools(lambda p: p.forecast_error),
+    ),
+    Gauge("forecast_horizon_seconds", "How far ahead the forecast looks.", ("role",), _pools(lambda p: p.forecast_horizon_s)),
+    Gauge("forecast_model_info", "The model that earned to speak.", ("role", "model"), _words(lambda p: p.forecast_model)),
+    Gauge("waiting_requests", "Requests that wait for capacity.", ("role",), _pools(lambda p: p.waiting)),
+    Gauge("running_requests", "Requests in progress.", ("role",), _pools(lambda p: p.running)),
+    Gauge("kv_usage_ratio", "KV cache in use, mean over replicas.", ("role",), _pools(lambda p: p.kv_usage)),
+    Gauge("signal_age_seconds", "Age of the oldest reading that was believed.", ("role",), _pools(lambda p: p.signal_age_s)),
+    Gauge(
+        "latency_seconds",
+        "Latency at the SLO's percentile; no sample from too few requests.",
+        ("slo", "source"),
+        _latencies(lambda a: a.value_s),
+    ),
+    Gauge("latency_samples", "Requests behind the latency.", ("slo", "source"), _latencies(lambda a: a.samples)),
+    Gauge(
+        "slo_attainment_ratio",
+        "Share of requests within the SLO's threshold, at least: an SLO between bucket edges counts as the lower edge.",
+        ("slo", "source"),
+        _latencies(lambda a: a.share),
+    ),
+    Gauge("slo_threshold_seconds", "The latency promised.", ("slo",), _promises(lambda a: a.threshold_s)),
+    Gauge("slo_objective_ratio", "Share of requests it is promised to.", ("slo",), _promises(lambda a: a.quantile)),
+)

@@ -1,0 +1,253 @@
+"""Is a fleet read from lists alone, and is a count written only where nothing speaks against it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from autoscaler.adapters.kubernetes.api import ApiFault, Body
+from autoscaler.adapters.kubernetes.fleet_gateway import KubernetesFleet
+from autoscaler.core.fleet import Fleet, Role
+from autoscaler.core.plan import Action, Verdict
+from autoscaler.core.reason import Reason
+from autoscaler.ports import Fault
+from tests.adapters.kubernetes.fake_api import REFUSED, FakeApi
+from tests.adapters.prometheus_server import wait_until
+from tests.policy_documents import policy
+
+NOW = 2_000_000_000.0
+KEY, NS = "default/chat", "namespaces/default"
+GROUP = "/apis/leaderworkerset.x-k8s.io/v1"
+SETS = f"{GROUP}/{NS}/leaderworkersets"
+DEPLOYMENTS = f"/apis/apps/v1/{NS}/deployments"
+PODS, EVENTS = f"/api/v1/{NS}/pods", f"/api/v1/{NS}/events"
+HPAS = f"/apis/autoscaling/v2/{NS}/horizontalpodautoscalers"
+SCALED_OBJECTS = f"/apis/keda.sh/v1alpha1/{NS}/scaledobjects"
+FORBIDDEN = ApiFault(403, "Forbidden", "horizontalpodautoscalers is forbidden")
+LWS = "leaderworkerset.sigs.k8s.io"
+
+
+def resources(plural: str, kind: str, *subresources: str) -> Body:
+    names = (plural, *(f"{plural}/{name}" for name in subresources))
+    return {"resources": [{"name": name, "kind": kind if name == plural else "Other"} for name in names]}
+
+
+def a_set(name: str, replicas: int, **extra: Any) -> Body:
+    return {
+        "metadata": {"name": name, "uid": f"uid-{name}", **extra.pop("metadata", {})},
+        "spec": {"replicas": replicas},
+        **extra,
+    }
+
+
+def leader(name: str, number: int) -> Body:
+    labels = {f"{LWS}/name": name, f"{LWS}/group-index": str(number), f"{LWS}/worker-index": "0"}
+    metadata = {"name": f"{name}-{number}", "labels": labels, "creationTimestamp": "2033-05-18T03:00:00Z"}
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2033-05-18T03:01:00Z"}
+    return {"metadata": metadata, "status": {"phase": "Running", "conditions": [ready]}}
+
+
+def scale(name: str, replicas: int) -> Body:
+    selector = f"{LWS}/name={name},{LWS}/worker-index=0"
+    return {"metadata": {"uid": f"uid-{name}"}, "spec": {"replicas": replicas}, "status": {"selector": selector}}
+
+
+@pytest.fixture
+def api() -> FakeApi:
+    """A cluster with two LeaderWorkerSets of two groups each, and no other autoscaler."""
+    api = FakeApi()
+    api.holds(GROUP, resources("leaderworkersets", "LeaderWorkerSet", "scale", "status"))
+    names = ("chat-prefill", "chat-decode")
+    api.lists(SETS, *(a_set(name, 2) for name in names))
+    api.lists(PODS, *(leader(name, number) for name in names for number in range(2)))
+    api.lists(EVENTS)
+    api.lists(HPAS)
+    for name in names:
+        api.holds(f"{SETS}/{name}/scale", scale(name, 2))
+    return api
+
+
+@pytest.fixture
+def gateway(api: FakeApi) -> Iterator[KubernetesFleet]:
+    gateway = KubernetesFleet(api, [policy()])
+    yield gateway
+    gateway.stop()
+
+
+def fleet(gateway: KubernetesFleet) -> Fleet:
+    found = gateway.read(KEY, NOW)
+    assert isinstance(found, Fleet), found
+    return found
+
+
+def fault(gateway: KubernetesFleet) -> str:
+    found = gateway.read(KEY, NOW)
+    assert isinstance(found, Fault), found
+    return found.detail
+
+
+def to(count: int, seen: int = 2) -> Action:
+    return Action(Role.DECODE, seen, count, Reason.SCALE_UP if count > seen else Reason.SCALE_DOWN)
+
+
+def test_a_fleet_is_read_once_and_then_only_followed(api: FakeApi, gateway: KubernetesFleet) -> None:
+    for _ in range(5):
+        pools = fleet(gateway).pools
+    assert {role: (pool.desired, pool.serving) for role, pool in pools.items()} == {Role.PREFILL: (2, 2), Role.DECODE: (2, 2)}
+    assert [replica.name for replica in pools[Role.DECODE].replicas] == ["chat-decode-0", "chat-decode-1"]
+    assert max(api.times_asked(path) for path in (GROUP, SETS, PODS, EVENTS, HPAS, f"{SETS}/chat-decode/scale")) == 1
+
+
+def test_a_write_tests_the_object_and_the_count_it_was_decided_on(api: FakeApi, gateway: KubernetesFleet) -> None:
+    fleet(gateway)
+    api.holds(f"PATCH {SETS}/chat-decode/scale", scale("chat-decode", 3))
+    assert gateway.apply(KEY, to(3), NOW).verdict is Verdict.APPLIED
+    assert api.patched == [
+        (
+            f"{SETS}/chat-decode/scale",
+            [
+                {"op": "test", "path": "/metadata/uid", "value": "uid-chat-decode"},
+                {"op": "test", "path": "/spec/replicas", "value": 2},
+                {"op": "add", "path": "/spec/replicas", "value": 3},
+            ],
+        )
+    ]
+
+
+def test_a_count_of_zero_which_json_leaves_out_is_tested_too(api: FakeApi, gateway: KubernetesFleet) -> None:
+    fleet(gateway)
+    gateway.apply(KEY, to(1, seen=0), NOW)
+    ((_, operations),) = api.patched
+    assert operations[1] == {"op": "test", "path": "/spec", "value": {}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict", "words"),
+    [
+        (ApiFault(422, "Invalid", "the server rejected our request"), Verdict.CONFLICT, "somebody else"),
+        (ApiFault(409, "Conflict", "the object has been modified"), Verdict.CONFLICT, "somebody else"),
+        (ApiFault(422, "Invalid", "spec.replicas: must be at most 9", 1), Verdict.REFUSED, "at most 9"),
+        (ApiFault(403, "Forbidden", "no access"), Verdict.REFUSED, "no access"),
+        (ApiFault(404, "NotFound", "not found"), Verdict.REFUSED, "not found"),
+        (ApiFault(429, "TooManyRequests", "later"), Verdict.FAILED, "not written"),
+        (ApiFault(0, "ReadTimeoutError", "no answer"), Verdict.FAILED, "whether it was written shows at the next look"),
+        (ApiFault(500, "InternalError", "etcd"), Verdict.FAILED, "whether it was written shows at the next look"),
+        (scale("chat-decode", 2), Verdict.REFUSED, "the cluster made it 2"),
+    ],
+)
+def test_every_answer_to_a_write_has_its_verdict(
+    api: FakeApi, gateway: KubernetesFleet, answer: Body | ApiFault, verdict: Verdict, words: str
+) -> None:
+    fleet(gateway)
+    api.holds(f"PATCH {SETS}/chat-decode/scale", answer)
+    outcome = gateway.apply(KEY, to(3), NOW)
+    assert outcome.verdict is verdict
+    assert words in outcome.detail
+
+
+def test_nothing_is_taken_away_during_a_rollout_and_something_may_be_added(api: FakeApi, gateway: KubernetesFleet) -> None:
+    updating = {"conditions": [{"type": "UpdateInProgress", "status": "True"}]}
+    api.lists(SETS, a_set("chat-prefill", 2), a_set("chat-decode", 2, status=updating))
+    assert fleet(gateway).pools[Role.DECODE].note == "a rollout is under way"
+    assert "rollout" in gateway.apply(KEY, to(1), NOW).detail
+    assert not api.patched
+    gateway.apply(KEY, to(3), NOW)
+    assert len(api.patched) == 1
+
+
+def test_a_deployment_that_still_counts_old_pods_is_rolling_out(api: FakeApi) -> None:
+    api.holds("/apis/apps/v1", resources("deployments", "Deployment", "scale"))
+    status = {"replicas": 2, "availableReplicas": 2}  # the first new pod was refused: none is updated, and that is left out
+    api.lists(DEPLOYMENTS, a_set("d", 2, status=status))
+    api.holds(f"{DEPLOYMENTS}/d/scale", {"spec": {"replicas": 2}, "status": {"selector": "app=d"}})
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}
+    pools = {"prefill": {"target": {"name": "chat-prefill"}, "max": 4}, "decode": {"target": target, "max": 4}}
+    gateway = KubernetesFleet(api, [policy(pools=pools)])
+    assert fleet(gateway).pools[Role.DECODE].note == "a rollout is under way"
+    gateway.stop()
+    assert {"labelSelector": "app=d"}.items() <= next(
+        query for path, query in api.asked if query.get("labelSelector") == "app=d"
+    ).items()
+
+
+@pytest.mark.parametrize(
+    ("path", "ref", "kind"),
+    [
+        (HPAS, {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet"}, "HorizontalPodAutoscaler"),
+        (SCALED_OBJECTS, {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet"}, "ScaledObject"),
+    ],
+)
+def test_another_autoscaler_is_refused_by_name(
+    api: FakeApi, gateway: KubernetesFleet, path: str, ref: dict[str, str], kind: str
+) -> None:
+    rival = {"metadata": {"name": "theirs"}, "spec": {"scaleTargetRef": {**ref, "name": "chat-decode"}}}
+    elsewhere = {"metadata": {"name": "alien"}, "spec": {"scaleTargetRef": {"name": "chat-prefill"}}}  # a Deployment, by default
+    api.lists(path, rival, elsewhere)
+    pools = fleet(gateway).pools
+    assert (pools[Role.DECODE].note, pools[Role.PREFILL].note) == (f"{kind} theirs scales it already; remove one of the two", "")
+    outcome = gateway.apply(KEY, to(3), NOW)
+    assert (outcome.verdict, f"{kind} theirs" in outcome.detail) == (Verdict.REFUSED, True)
+    assert not api.patched
+
+
+def test_nothing_is_written_while_other_autoscalers_cannot_be_listed(api: FakeApi, gateway: KubernetesFleet) -> None:
+    api.holds(HPAS, FORBIDDEN)
+    fleet(gateway)
+    outcome = gateway.apply(KEY, to(3), NOW)
+    told = "not written: Forbidden: whether a HorizontalPodAutoscaler scales it is not known: "
+    assert (outcome.verdict, outcome.detail) == (Verdict.FAILED, told + FORBIDDEN.detail)
+    assert not api.patched
+
+
+def test_the_topmost_owner_is_named_to_be_targeted_instead(api: FakeApi, gateway: KubernetesFleet) -> None:
+    def owned_by(kind: str, name: str) -> dict[str, Any]:
+        return {"ownerReferences": [{"apiVersion": "serving.x/v1", "kind": kind, "name": name, "controller": True}]}
+
+    api.lists(SETS, a_set("chat-prefill", 2), a_set("chat-decode", 2, metadata=owned_by("Middle", "m")))
+    both = {"resources": [{"name": "middles", "kind": "Middle"}, {"name": "llms", "kind": "LLMInferenceService"}]}
+    api.holds("/apis/serving.x/v1", both)
+    api.holds(f"/apis/serving.x/v1/{NS}/middles/m", {"metadata": owned_by("LLMInferenceService", "top")})
+    api.holds(f"/apis/serving.x/v1/{NS}/llms/top", {"metadata": {}})
+    fleet(gateway)
+    outcome = gateway.apply(KEY, to(3), NOW)
+    assert outcome.verdict is Verdict.REFUSED
+    assert "owned by LLMInferenceService top" in outcome.detail
+    assert not api.patched
+
+
+def test_a_kind_that_is_not_installed_or_has_no_scale_is_a_fault(api: FakeApi, gateway: KubernetesFleet) -> None:
+    api.holds(GROUP, resources("leaderworkersets", "LeaderWorkerSet"))
+    told = "NotScalable: LeaderWorkerSet of leaderworkerset.x-k8s.io/v1 has no /scale subresource"
+    assert fault(gateway) == f"prefill LeaderWorkerSet default/chat-prefill: {told}"
+    del api.answers[GROUP]
+    other = KubernetesFleet(api, [policy()])
+    assert "this cluster has no LeaderWorkerSet of leaderworkerset.x-k8s.io/v1; is it installed?" in fault(other)
+    other.stop()
+
+
+def test_a_server_that_does_not_answer_is_asked_once_for_all_pools(api: FakeApi, gateway: KubernetesFleet) -> None:
+    api.holds(GROUP, REFUSED)
+    for _ in range(3):
+        assert "Connection refused" in fault(gateway)
+    assert api.times_asked(GROUP) == 1
+
+
+def test_a_target_without_a_pod_selector_yet_is_a_fault(api: FakeApi, gateway: KubernetesFleet) -> None:
+    api.holds(f"{SETS}/chat-prefill/scale", {"spec": {"replicas": 2}, "status": {}}, scale("chat-prefill", 2))
+    assert "names no pods (yet)" in fault(gateway)
+    fleet(gateway)
+
+
+def test_a_new_count_and_a_lost_pod_show_without_a_new_list(api: FakeApi, gateway: KubernetesFleet) -> None:
+    fleet(gateway)
+    api.tell(SETS, "MODIFIED", a_set("chat-decode", 5))
+    api.tell(PODS, "DELETED", leader("chat-decode", 1))
+
+    def seen() -> bool:
+        pool = fleet(gateway).pools[Role.DECODE]
+        return (pool.desired, len(pool.replicas)) == (5, 1)
+
+    wait_until(seen, "5 wanted, one left")
+    assert (api.times_asked(SETS), api.times_asked(PODS)) == (1, 1)
