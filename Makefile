@@ -44,16 +44,21 @@ find_python() {
 endef
 
 help: ## print this list
-	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## the real controller over a simulated day, with a live page   (ARGS="--speed 120")
 	exec $(BIN)/autoscaler demo $(ARGS)
 
 test: $(INSTALLED) prometheus ## every test, those against a real Prometheus included   (ARGS="-k forecast")
-	exec $(BIN)/pytest $(ARGS)
+	exec $(BIN)/pytest -m "not plane" $(ARGS)
 
-test-unit: $(INSTALLED) ## the tests that need no Prometheus
-	exec $(BIN)/pytest -m "not prometheus" $(ARGS)
+test-unit: $(INSTALLED) ## the tests that need no server and no process of their own
+	exec $(BIN)/pytest -m "not plane and not prometheus and not slow" $(ARGS)
+
+# Without Go the programs may still be in $KUBEBUILDER_ASSETS or on PATH; the tests tell what they miss.
+test-plane: $(INSTALLED) ## the tests on a real Kubernetes control plane, on loopback
+	if command -v go >/dev/null; then tests/e2e/controlplane/build.sh; fi
+	exec $(BIN)/pytest -m plane $(ARGS)
 
 check: $(INSTALLED) ## lint, format, types, import rules
 	$(BIN)/ruff check
@@ -67,6 +72,9 @@ bench: $(INSTALLED) ## print the figures of one benchmark   (NAME=tick, NAME=sta
 	  exit 2
 	fi
 	exec $(BIN)/python -m tests.bench.$(NAME) $(ARGS)
+
+dashboards: $(INSTALLED) ## write dashboards/pd-autoscaler.json again from dashboards/build.py
+	exec $(BIN)/python dashboards/build.py
 
 lock: $(INSTALLED) ## resolve the locks again from pyproject.toml   (ARGS=--upgrade for the newest versions)
 	$(PIP) install uv==$(UV_VERSION)
@@ -106,4 +114,7 @@ prometheus:
 	say "no prometheus on PATH: the tests against a real one are skipped; to run them: sudo apt-get install prometheus"
 	if [ "$${CI:-}" = true ]; then exit 1; fi
 
-.PHONY: help demo test test-unit check bench lock clean prometheus .venv
+controlplane: ## build that control plane (once: needs Go, about 8 minutes on 2 cores)
+	exec tests/e2e/controlplane/build.sh
+
+.PHONY: help demo test test-unit test-plane controlplane check bench dashboards lock clean prometheus .venv
