@@ -157,6 +157,11 @@ def test_one_wrong_field_makes_one_exact_line(path: str, value: object, line: st
             "spec.pools.decode.target.apiVersion: missing; the default leaderworkerset.x-k8s.io/v1 has no Deployment",
         ),
         (
+            "spec.pools.decode.target",
+            {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "Deployment", "name": "engines"},
+            "spec.pools.decode.target.apiVersion: leaderworkerset.x-k8s.io/v1 has no Deployment",
+        ),
+        (
             "spec.requestShape",
             {"promptTokens": 9, "uncachedTokens": 10, "outputTokens": 1},
             "spec.requestShape.uncachedTokens: 10 is above promptTokens 9 (allowed: 1..9)",

@@ -19,8 +19,11 @@ class StepSpec(Section):
     """The largest change in a period: `replicas`, or `percent` of the pool, whichever is more."""
 
     replicas: int | None = Field(None, ge=1, le=1000)
+    """So many replicas."""
     percent: float | None = Field(None, ge=0.0, le=1000.0)
+    """Such a share of the pool."""
     period_seconds: float | None = Field(None, ge=1.0, le=3600.0)
+    """In what time."""
 
     def over(self, base: Step) -> Step:
         """`base` with what is written here instead."""
@@ -61,7 +64,9 @@ class Flip(Section):
     """Turning a replica of one role into one of another. Not available yet; surprises.py says so to who enables it."""
 
     enabled: bool = False
+    """Whether replicas may be flipped at all."""
     max_in_flight: int = Field(1, ge=1, le=100)
+    """How many replicas may be between two roles at once."""
     dwell_seconds: float = Field(300.0, ge=0.0, le=86_400.0)
     """How long a replica keeps its role at least."""
     cooldown_seconds: float = Field(120.0, ge=0.0, le=3600.0)

@@ -85,7 +85,9 @@ class Spec(Section):
     ]
     """How fast one replica is: the name of a built-in replica profile, or a profile."""
     pools: Pools
+    """What is scaled, by role: one pool for each."""
     slo: Slos
+    """What users are promised, by latency: one promise for each."""
     gpu_budget: int | None = Field(None, ge=1, le=MAX_GPUS)
     """GPUs that all pools together may hold, draining replicas included."""
     request_shape: RequestShape | None = None

@@ -66,13 +66,19 @@ class Target(Section):
     """The Kubernetes object whose replicas are the pool."""
 
     kind: Word = LWS
+    """Kind of the object."""
     api_version: Word = "leaderworkerset.x-k8s.io/v1"
+    """API version of the object; another kind than the default needs its own."""
     name: Name
+    """Name of the object, in the policy's namespace."""
 
     @model_validator(mode="after")
     def _version_belongs_to_kind(self) -> Self:
-        if self.kind != LWS and "api_version" not in self.model_fields_set:
-            refuse([Objection(("apiVersion",), f"missing; the default {self.api_version} has no {self.kind}")])
+        if self.kind != LWS and self.api_version == type(self).model_fields["api_version"].default:
+            written = "api_version" in self.model_fields_set
+            refuse(
+                [Objection(("apiVersion",), f"{'' if written else 'missing; the default '}{self.api_version} has no {self.kind}")]
+            )
         return self
 
     @property
@@ -86,8 +92,11 @@ class Pool(Section):
 
     target: Target
     min: int = Field(1, ge=1, le=MAX_REPLICAS)
+    """The fewest replicas the pool may have."""
     max: int = Field(ge=1, le=MAX_REPLICAS)
+    """The most replicas the pool may have."""
     gpus_per_replica: int = Field(1, ge=1, le=1024)
+    """GPUs that one replica takes, all its pods together."""
     behaviour: DampingSpec = DampingSpec()
     """What this role does differently from `spec.behaviour`."""
 
@@ -103,16 +112,20 @@ class SloSpec(Section):
     """A promise: this percentile of requests sees at most so many seconds."""
 
     seconds: float = Field(ge=0.0001, le=3600.0)
+    """How long it may take."""
     percentile: float = Field(95.0, ge=50.0, le=99.9)
+    """For how many of a hundred requests."""
 
 
 class RequestShape(Section):
     """The mean request, used until requests have completed and can be measured."""
 
     prompt_tokens: float = Field(ge=1.0, le=1e7)
+    """Tokens of the prompt, cached ones included."""
     uncached_tokens: float | None = Field(None, ge=1.0, le=1e7)
     """The part of the prompt that no cache holds; the whole prompt if not given."""
     output_tokens: float = Field(ge=1.0, le=1e6)
+    """Tokens of the answer."""
     prefill_variation: float = Field(default_of(Shape, "cv2"), ge=0.0, le=100.0)
     """Squared coefficient of variation of the uncached part: 0 if all are alike, 1 if they are spread exponentially."""
 
@@ -134,6 +147,7 @@ class FreshnessSpec(Section):
     """Which readings are believed."""
 
     max_age_seconds: float = Field(default_of(Freshness, "max_age_s"), ge=0.2, le=600.0)
+    """An older reading counts as missing."""
     grace_seconds: float = Field(default_of(Freshness, "grace_s"), ge=0.0, le=3600.0)
     """How long a new replica may be silent."""
     min_samples: int = Field(default_of(Freshness, "min_samples"), ge=1, le=100_000)
@@ -148,7 +162,9 @@ class ForecastSpec(Section):
     aim: float = Field(default_of(ForecastLimits, "aim"), ge=0.5, le=0.999)
     """The quantile of its own past errors to provision for."""
     errors_kept: int = Field(default_of(ForecastLimits, "errors_kept"), ge=1, le=10_000)
+    """How many of its past errors are remembered."""
     errors_needed: int = Field(default_of(ForecastLimits, "errors_needed"), ge=1, le=10_000)
+    """With fewer of them the forecast counts as unproven."""
     margin: float = Field(default_of(ForecastLimits, "margin"), ge=0.0, le=0.9)
     """By what share another model must be better to take over."""
     gap_seconds: float = Field(default_of(ForecastLimits, "gap_s"), ge=1.0, le=3600.0)

@@ -1,0 +1,103 @@
+"""What do two fields forbid together, in words that an API server can check?
+
+The same checks as the validators of sections.py and document.py, in CEL, with the same limits and in the same words;
+only the numbers are missing in the messages: the server's cost estimate has no bound for a number turned into text and
+would refuse the schema. A rule sits on the class that sees both fields and names the one to change.
+
+Durations are doubles to CEL (`4.0 *`), counts are integers. `has(x)` is false for null as well as for a missing field.
+Every part of `Spec` with a default is there when rules run; a pool's `behaviour` has none and may be missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from autoscaler.core.fleet import Role
+from autoscaler.core.hysteresis import Damping
+from autoscaler.policy.crd.structural import Additions, one_of
+from autoscaler.policy.document import SCRAPES_PER_AGE, TICKS_PER_GAP, Spec
+from autoscaler.policy.profiles import metric_profiles, replica_profiles, signals
+from autoscaler.policy.sections import LWS, SCRAPES_PER_WINDOW, Target
+
+Rule = dict[str, str]
+
+
+def additions() -> Additions:
+    """What the model checks beyond the schema of single fields, by its class names."""
+    return Additions(rules=_rules(), fields=_fields(), names={"ProfileSpec": replica_profiles()})
+
+
+def _rule(path: str, rule: str, message: str) -> Rule:
+    """`path` is that of the field to change, from the rule's place on; empty for the place itself."""
+    return {"rule": rule, "message": message, **({"fieldPath": path} if path else {})}
+
+
+def _rules() -> dict[str, list[Rule]]:
+    window = f"self.windowSeconds >= {SCRAPES_PER_WINDOW}.0 * self.scrapeIntervalSeconds"
+    uncached = "!has(self.uncachedTokens) || self.uncachedTokens <= self.promptTokens"
+    return {
+        "Metrics": [_rule(".windowSeconds", window, f"below {SCRAPES_PER_WINDOW} x scrapeIntervalSeconds")],
+        "Pool": [_rule(".max", "self.max >= self.min", "below min")],
+        "Target": [_version_belongs_to_kind()],
+        "RequestShape": [_rule(".uncachedTokens", uncached, "above promptTokens")],
+        "ForecastSpec": [_rule(".errorsNeeded", "self.errorsNeeded <= self.errorsKept", "above errorsKept")],
+        "Spec": [*_one_role_per_target(), _pays_for_the_smallest_fleet(), _outlives_a_scrape(), *_ticks_are_no_gaps()],
+    }
+
+
+def _fields() -> dict[tuple[str, str], dict[str, object]]:
+    """Names of files that ship with the product are unknown to the model's schema, and so is what YAML makes of Off."""
+    known = ", ".join(f"'{name}'" for name in signals())
+    unknown = _rule("", f"self.all(name, name in [{known}])", f"not a signal (allowed: {', '.join(signals())})")
+    return {
+        ("Spec", "mode"): {"description": f'{Spec.model_fields["mode"].description} "Off" needs its quotes here.'},
+        ("Spec", "engine"): {"enum": list(metric_profiles("engine"))},
+        ("Spec", "gateway"): {"pattern": one_of(metric_profiles("gateway"))},
+        ("Metrics", "queries"): {"maxProperties": len(signals()), "x-kubernetes-validations": [unknown]},
+    }
+
+
+def _version_belongs_to_kind() -> Rule:
+    """The default version is there by the time the rule runs, so a missing one and this one look the same."""
+    version = Target.model_fields["api_version"].default
+    rule = f"self.kind == '{LWS}' || self.apiVersion != '{version}'"
+    return _rule(".apiVersion", rule, f"missing; the default {version} has no other kind than {LWS}")
+
+
+def _one_role_per_target() -> Iterator[Rule]:
+    for owner, role in combinations(Role, 2):
+        one, other = f"self.pools.{owner}.target", f"self.pools.{role}.target"
+        same = f"{one}.name == {other}.name && {one}.kind == {other}.kind && {_group(one)} == {_group(other)}"
+        yield _rule(f".pools.{role}.target.name", f"!({same})", f"the target of {owner} already")
+
+
+def _group(target: str) -> str:
+    """The API group; "" for the core's, whose versions have no slash."""
+    version = f"{target}.apiVersion"
+    return f"({version}.contains('/') ? {version}.substring(0, {version}.lastIndexOf('/')) : '')"
+
+
+def _pays_for_the_smallest_fleet() -> Rule:
+    needed = " + ".join(f"self.pools.{role}.min * self.pools.{role}.gpusPerReplica" for role in Role)
+    terms = " + ".join(f"{role} min x gpusPerReplica" for role in Role)
+    rule = f"!has(self.gpuBudget) || self.gpuBudget >= {needed}"
+    return _rule(".gpuBudget", rule, f"below the GPUs of the smallest fleet: {terms}")
+
+
+def _outlives_a_scrape() -> Rule:
+    rule = f"self.freshness.maxAgeSeconds >= {SCRAPES_PER_AGE}.0 * self.metrics.scrapeIntervalSeconds"
+    return _rule(".freshness.maxAgeSeconds", rule, f"below {SCRAPES_PER_AGE} x spec.metrics.scrapeIntervalSeconds")
+
+
+def _ticks_are_no_gaps() -> Iterator[Rule]:
+    """A gap that is not written is the core's; a pool without one has the policy's, which has its own rule."""
+    own, path = "self.behaviour.gapSeconds", ".behaviour.tickSeconds"
+    gaps = {"behaviour": f"(has({own}) ? {own} : {float(Damping().gap_s)})", "forecast": "self.forecast.gapSeconds"}
+    for part, gap in gaps.items():
+        yield _rule(path, f"{TICKS_PER_GAP}.0 * self{path} <= {gap}", f"above 1/{TICKS_PER_GAP} of spec.{part}.gapSeconds")
+    for role in Role:
+        part = f"pools.{role}.behaviour"
+        unset = f"!has(self.{part}) || !has(self.{part}.gapSeconds)"
+        rule = f"{unset} || {TICKS_PER_GAP}.0 * self{path} <= self.{part}.gapSeconds"
+        yield _rule(path, rule, f"above 1/{TICKS_PER_GAP} of spec.{part}.gapSeconds")

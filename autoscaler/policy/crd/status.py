@@ -1,0 +1,85 @@
+"""What does the controller write back to a PDAutoscaler?
+
+For people: `kubectl get pda` shows mode, pools, SLO and reason; conditions are those of the Horizontal Pod Autoscaler
+and `Degraded`. For the next leader: `state`, which it resumes from (DESIGN.md section 13).
+
+Every field may be missing, before the first tick all are. Fields are only ever added, until v1beta1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autoscaler.core.fleet import Role
+from autoscaler.core.plan import Mode
+
+STATE_BYTES = 8192
+MAX_CONDITIONS = 16
+
+Schema = dict[str, Any]
+
+
+def status_schema() -> Schema:
+    """The structural schema of `status`."""
+    return _object(
+        "What the controller last saw and did.",
+        observedGeneration=_count("The generation of the spec that the last tick went by.", bits=64),
+        mode={**_text("The mode the last tick ran in."), "enum": [str(mode) for mode in Mode]},
+        reason=_text("What decided the last tick, in one word."),
+        slo=_text("Share of requests within each latency objective, as a short text."),
+        lastTick={**_text("When the controller last looked."), "format": "date-time"},
+        pools=_object("The pools by role.", **{role.value: _pool() for role in Role}),
+        conditions=_conditions(),
+        state=_state(),
+    )
+
+
+def _pool() -> Schema:
+    return _object(
+        "One pool.",
+        desired=_count("Replicas that the target asks for."),
+        target=_count("Replicas that the controller wants it to ask for."),
+        serving=_count("Replicas that take new work."),
+        ready=_text('"serving/desired", the text that kubectl shows.'),
+    )
+
+
+def _conditions() -> Schema:
+    condition = _object(
+        "A condition, as every Kubernetes object has them.",
+        type={**_text("AbleToScale, ScalingActive, ScalingLimited or Degraded."), "maxLength": 316},
+        status={**_text("Whether it holds."), "enum": ["True", "False", "Unknown"]},
+        reason={**_text("Why, in one CamelCase word."), "maxLength": 1024},
+        message={**_text("Why, in a sentence."), "maxLength": 32768},
+        observedGeneration=_count("The generation of the spec it was found for.", bits=64),
+        lastTransitionTime={**_text("When `status` last changed."), "format": "date-time"},
+    )
+    return {
+        "description": "What can be said of the whole.",
+        "type": "array",
+        "maxItems": MAX_CONDITIONS,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {**condition, "required": ["type", "status", "reason", "message", "lastTransitionTime"]},
+    }
+
+
+def _state() -> Schema:
+    """Only its version is the API server's business: release N reads what N-1 wrote, and holds on a newer format."""
+    state = _object(
+        f"What the next leader resumes from; at most {STATE_BYTES} bytes of JSON. Not for people and not to be edited.",
+        format={**_count("Version of the record's form."), "minimum": 1},
+    )
+    return {**state, "required": ["format"], "x-kubernetes-preserve-unknown-fields": True}
+
+
+def _object(description: str, **properties: Schema) -> Schema:
+    return {"description": description, "type": "object", "properties": properties}
+
+
+def _count(description: str, bits: int = 32) -> Schema:
+    return {"description": description, "type": "integer", "format": f"int{bits}", "minimum": 0}
+
+
+def _text(description: str) -> Schema:
+    return {"description": description, "type": "string"}
