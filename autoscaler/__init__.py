@@ -19,7 +19,7 @@ The rooms, in reading order:
     ports.py             the doors the controller needs; adapters/ and simulator/ fill them
     controller.py        observe, decide, act, report
     scheduling.py        when ticks happen
-    adapters/            Prometheus, clock, simulated cluster, log: one outside thing each
+    adapters/            Prometheus, Kubernetes, clock, simulated cluster, log, own metrics: one outside thing each
     apps/                the live page and its machine-readable twins
     simulator/           a fleet of simulated engines under real traffic, driving the real controller
     commands/            one room per command: how it is put together

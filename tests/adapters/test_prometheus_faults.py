@@ -26,6 +26,8 @@ from autoscaler.ports import FleetScope
 from autoscaler.refusal import Refusal
 from tests.adapters.prometheus_server import wait_until
 
+pytestmark = pytest.mark.slow  # servers that hang, drip and break
+
 FLEET = FleetScope("prod/chat", "prod", "chat", "vllm", "llm-d", {Role.PREFILL: ("chat-p-0",), Role.DECODE: ("chat-d-0",)})
 OTHER = FleetScope("prod/long", "prod", "long", "vllm", "llm-d", {Role.PREFILL: ("long-p-0",), Role.DECODE: ("long-d-0",)})
 PATIENCE_S = 0.4
