@@ -11,8 +11,10 @@ on it failed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
 
 from autoscaler.core.decide import Decision, Memory, Policy, decide
 from autoscaler.core.fleet import Fleet, Phase
@@ -23,6 +25,8 @@ from autoscaler.core.status import Status, status_of, unreadable
 from autoscaler.ports import Clock, Fault, FleetGateway, FleetScope, Leadership, SignalSource, StatusSink
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,34 +92,35 @@ class Controller:
         return statuses
 
     def _read_fleet(self, key: str, now: float) -> Fleet | Fault:
-        try:
-            return self._gateway.read(key, now)
-        except Exception as error:  # a bug in an adapter must not end the loop
-            log.exception("reading the fleet failed", extra={"fleet": key})
-            return Fault("fleet", f"{type(error).__name__}: {error}")
+        return _attempt("reading the fleet", key, lambda: self._gateway.read(key, now), lambda why: Fault("fleet", why))
 
     def _read_signals(self, scopes: Sequence[FleetScope], now: float) -> Mapping[str, Signals]:
-        try:
-            return self._signals.read(scopes, now)
-        except Exception as error:  # as above
-            log.exception("reading the signals failed")
-            return {scope.key: Signals.unknown(Gap.MALFORMED, f"{type(error).__name__}: {error}") for scope in scopes}
+        return _attempt(
+            "reading the signals",
+            "",
+            lambda: self._signals.read(scopes, now),
+            lambda why: {scope.key: Signals.unknown(Gap.MALFORMED, why) for scope in scopes},
+        )
 
     def _tick_one(self, managed: Managed, fleet: Fleet | Fault, signals: Signals | None, now: float) -> Status:
         if isinstance(fleet, Fault):
             return _held(managed, now, Stage.OBSERVE, Reason.FLEET_UNREADABLE, f"{fleet.door}: {fleet.detail}")
-        try:
-            signals = signals or Signals.unknown(Gap.MISSING, "the signal source gave nothing for this fleet")
-            observation = Observation(now, fleet, signals)
-            decision = decide(observation, self._memory.get(managed.key, Memory()), managed.policy)
-            self._memory[managed.key] = decision.memory
-            outcomes = self._act(managed.key, decision, now)
-            if len(outcomes) < len(decision.plan.to_apply) and self._leadership.term() is None:
-                decision = _standing_by(decision)
-            return status_of(observation, decision, outcomes, managed.policy)
-        except Exception as error:  # as above
-            log.exception("the tick failed", extra={"fleet": managed.key})
-            return _held(managed, now, Stage.PLAN, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+        signals = signals or Signals.unknown(Gap.MISSING, "the signal source gave nothing for this fleet")
+        observation = Observation(now, fleet, signals)
+        return _attempt(
+            "the tick",
+            managed.key,
+            lambda: self._decide_and_act(managed, observation),
+            lambda why: _held(managed, now, Stage.PLAN, Reason.INTERNAL_ERROR, why),
+        )
+
+    def _decide_and_act(self, managed: Managed, observation: Observation) -> Status:
+        decision = decide(observation, self._memory.get(managed.key, Memory()), managed.policy)
+        self._memory[managed.key] = decision.memory
+        outcomes = self._act(managed.key, decision, observation.now)
+        if len(outcomes) < len(decision.plan.to_apply) and self._leadership.term() is None:
+            decision = _standing_by(decision)
+        return status_of(observation, decision, outcomes, managed.policy)
 
     def _act(self, key: str, decision: Decision, now: float) -> tuple[Outcome, ...]:
         """Apply what may be applied, in order. After a conflict the rest waits for the next tick: it was decided on a
@@ -134,18 +139,25 @@ class Controller:
         return tuple(outcomes)
 
     def _apply(self, key: str, action: Action, now: float) -> Outcome:
-        try:
-            return self._gateway.apply(key, action, now)
-        except Exception as error:  # as above
-            log.exception("acting failed", extra={"fleet": key})
-            return Outcome(action, Verdict.FAILED, f"{type(error).__name__}: {error}")
+        return _attempt(
+            "acting",
+            key,
+            lambda: self._gateway.apply(key, action, now),
+            lambda why: Outcome(action, Verdict.FAILED, why),
+        )
 
     def _report(self, status: Status) -> None:
         for sink in self._sinks:
-            try:
-                sink.report(status)
-            except Exception:  # as above; the other sinks still want to know
-                log.exception("reporting failed", extra={"fleet": status.key})
+            _attempt("reporting", status.key, partial(sink.report, status), lambda _: None)
+
+
+def _attempt(what: str, fleet: str, act: Callable[[], T], instead: Callable[[str], T]) -> T:
+    """What `act` gives; or, if it has a bug, what stands `instead` of it, told why. The traceback goes to the log."""
+    try:
+        return act()
+    except Exception as error:  # a bug in one fleet's adapter, decision or sink must not end the loop or hold the others
+        log.exception("%s failed", what, extra={"fleet": fleet})
+        return instead(f"{type(error).__name__}: {error}")
 
 
 def _standing_by(decision: Decision) -> Decision:
