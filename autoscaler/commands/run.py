@@ -66,11 +66,13 @@ def run(policies: Sequence[Path], cluster: str, lease: str | None, port: int, dr
         closing.callback(page.stop)
         if election is not None:
             election.start()
-            closing.callback(election.stop)
         loop.start()
         stop.wait()
-        if not loop.stop():
-            log.warning("a tick was still in flight; its writes carry their precondition and are safe to leave")
+        ended = loop.stop()
+        if not ended:
+            log.warning("a tick was still in flight; its writes carry their precondition, and the Lease is left to run out")
+        if election is not None:
+            election.stop(hand_over=ended)
 
 
 def tick(policies: Sequence[Path], cluster: str, act: bool, as_json: bool, **prometheus: Any) -> None:

@@ -92,12 +92,13 @@ class Election:
         """Be a candidate until `stop`."""
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, *, hand_over: bool = True) -> None:
         """Stop acting, then give the Lease up, so that a successor need not wait for it to run out.
 
-        An API server that does not answer is not waited for: the Lease runs out by itself.
+        Not with a write of ours still under way (`hand_over=False`), and an API server that does not answer is not waited
+        for: then the Lease runs out by itself, which is longer than any request may take.
         """
-        was_leading = self.term() is not None
+        was_leading = hand_over and self.term() is not None
         self._stopping.set()
         self._thread.join(PATIENCE_S)
         lease = self._api.get(self._path) if was_leading and not self._thread.is_alive() else None

@@ -140,6 +140,18 @@ def test_a_stopped_leader_hands_over_at_once() -> None:
     assert world.terms() == [None, 1]
 
 
+def test_a_leader_with_a_write_under_way_does_not_hand_over() -> None:
+    """Its successor waits for the Lease to run out, as after a crash: the write cannot land later than that."""
+    world = World()
+    world.elections[0].start()
+    world.elections[0].stop(hand_over=False)
+    world.step(1)
+    world.step(1, after_s=15.9)
+    assert world.terms() == [None, None]
+    world.step(1, after_s=0.1)
+    assert world.terms() == [None, 1]
+
+
 def test_a_renewal_whose_answer_was_lost_does_not_prolong_the_deadline(world: World) -> None:
     world.step(0)
     world.links[0].deaf = True
