@@ -96,7 +96,7 @@ def _labels(name: str, metric: str) -> dashboard.QueryVariable:
 
 
 def _well(board: dashboard.Dashboard) -> None:
-    """Five seconds: figures, then the three conditions over time."""
+    """Five seconds: figures, then the four conditions over time."""
     attained = Query(f"min by (slo) (pd_autoscaler_slo_attainment_ratio{{{FLEET}}})", "{{slo}}")
     latency, promised = (
         f"max by (slo) (pd_autoscaler_{name}{{{FLEET}}})" for name in ("latency_seconds", "slo_threshold_seconds")
@@ -132,11 +132,15 @@ def _conditions() -> statetimeline.Panel:
     return (
         statetimeline.Panel()
         .title("Conditions")
-        .description("ScalingActive False: blind, so it holds. ScalingLimited True: max, min or the GPU budget holds it back.")
+        .description(
+            "ScalingActive False: blind, so it holds. ScalingLimited True: a bound, the budget or the cluster holds it back. "
+            "Degraded True: replicas that are wanted do not come."
+        )
         .datasource(SOURCE)
         .with_target(_target(conditions, "A"))
         .mappings([ValueMap(words)])
         .override_by_name("ScalingLimited", [DynamicConfigValue("mappings", [ValueMap(upside_down)])])
+        .override_by_name("Degraded", [DynamicConfigValue("mappings", [ValueMap(upside_down)])])
         .show_value(VisibilityMode.NEVER)
         .height(5)
         .span(24)
@@ -188,16 +192,19 @@ def _decisions(board: dashboard.Dashboard) -> None:
         Query(_held(), "{{role}}", "area"),
         Query(f"max(pd_autoscaler_budget_gpus{{{FLEET}}})", "budget", "dashed"),
     ]
-    board.with_panel(_chart("GPUs against the budget", "Held or asked for, draining replicas included.", gpus, 8).min(0))
+    board.with_panel(_chart("GPUs against the budget", "Held or asked for, draining replicas included.", gpus, 6).min(0))
+    missing = Query(f"max by (role, lack) (pd_autoscaler_missing_replicas{{{FLEET}}})", "{{role}} {{lack}}", "area")
+    text = "Wanted, and not on their way: refused by a quota, without a node, or failing."
+    board.with_panel(_chart("Replicas missing", text, [missing], 6).min(0))
     tries = f"increase(pd_autoscaler_actions_total{{{FLEET}%s}}[$__rate_interval])"
     actions = [
         Query("sum by (role, direction) (" + tries % ', verdict="Applied"' + ")", "{{role}} {{direction}}", "bars"),
         Query("sum by (role, verdict) (" + tries % ', verdict!="Applied"' + ")", "{{role}} {{verdict}}", "bars"),
     ]
-    board.with_panel(_chart("Changes", "Applied by direction; the others by what became of them.", actions, 8).min(0))
+    board.with_panel(_chart("Changes", "Applied by direction; the others by what became of them.", actions, 6).min(0))
     held = f"sum by (role, reason) (increase(pd_autoscaler_holds_total{{{FLEET}}}[$__rate_interval]))"
     text = "Ticks without a change, by the reason that held. DesiredWithinRange: all is as it should be."
-    board.with_panel(_chart("Holds by reason", text, [Query(held, "{{role}} {{reason}}", "bars")], 8).min(0))
+    board.with_panel(_chart("Holds by reason", text, [Query(held, "{{role}} {{reason}}", "bars")], 6).min(0))
 
 
 def _controller(board: dashboard.Dashboard) -> None:

@@ -17,6 +17,7 @@ from autoscaler.core.forecast import ForecastLimits, Series, advance, forecast
 from autoscaler.core.hysteresis import Damping, Track, damp, watch
 from autoscaler.core.observation import Freshness, Known, Observation, Unknown
 from autoscaler.core.plan import Mode, Plan, PoolLimits, Wish, plan
+from autoscaler.core.startup import StartUps, learn
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,14 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a fleet's next tick needs of all ticks before. Empty after a restart, and careful then (law 3)."""
+    """What a fleet's next tick needs of all ticks before. After a restart it is empty, or what core/state.py kept of it;
+    careful either way (law 3).
+    """
 
     shape: Shape | None = None
     series: Mapping[Role, Series] = field(default_factory=dict)
     tracks: Mapping[Role, Track] = field(default_factory=dict)
+    startups: Mapping[Role, StartUps] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +59,23 @@ class Decision:
 
 def decide(observation: Observation, memory: Memory, policy: Policy) -> Decision:
     """One tick of one fleet: observation -> forecast -> capacity -> demand -> target -> plan."""
-    shape = shape_of(observation, memory.shape or policy.shape, policy.freshness)
-    views, series, tracks = {}, dict(memory.series), dict(memory.tracks)
+    shape = shape_of(observation, _expected(memory.shape, policy.shape), policy.freshness)
+    views, series, tracks, startups = {}, dict(memory.series), dict(memory.tracks), dict(memory.startups)
     for role in sorted(observation.fleet.pools, key=list(Role).index):  # the plan must not depend on a mapping's order
+        startups[role] = learn(startups.get(role, StartUps()), observation.fleet.pools[role], observation.now)
         series[role], views[role] = _size(role, observation, shape, series.get(role, Series()), policy)
         tracks[role], views[role] = _damp(role, observation, views[role], tracks.get(role, Track()), policy)
     wishes = {role: _wish(view) for role, view in views.items()}
     lawful = plan(observation.now, policy.mode, observation.fleet, wishes, policy.pools, policy.gpu_budget)
     findings = tuple(finding for role, view in views.items() for finding in explain(role, view, shape)) + lawful.findings
-    return Decision(replace(lawful, findings=findings), Memory(shape, series, tracks), views)
+    return Decision(replace(lawful, findings=findings), Memory(shape, series, tracks, startups), views)
+
+
+def _expected(seen: Shape | None, written: Shape | None) -> Shape | None:
+    """The request to go by where none is measured: the last one seen, or the policy's. How widely requests differ (cv2) is
+    never measured, so it is the policy's word as it stands today.
+    """
+    return replace(seen, cv2=written.cv2) if seen is not None and written is not None else seen or written
 
 
 def _size(role: Role, observation: Observation, shape: Shape | None, series: Series, policy: Policy) -> tuple[Series, RoleView]:

@@ -71,11 +71,33 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One serving instance. `name` is its (leader) pod; `since_s` is when it entered its phase, on the clock of `now`."""
+    """One serving instance. `name` is its (leader) pod; `since_s` is when it entered its phase, on the clock of `now`;
+    `born_s` when its first pod was made, None where that is not known. A replica made anew under its old name is born anew.
+    """
 
     name: str
     phase: Phase
     since_s: float
+    born_s: float | None = None
+
+
+class Lack(StrEnum):
+    """Why a replica that is wanted does not serve, beyond needing its time to start."""
+
+    NOT_CREATED = "NotCreated"  # a quota or a webhook refuses its pods
+    NODES_REFUSED = "NodesRefused"  # no node has room, and what adds nodes said that it will add none
+    UNSCHEDULABLE = "Unschedulable"  # no node has room; one may still come
+    FAILING = "Failing"  # its image, its configuration, or it crashes
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Replicas that are wanted and do not come: how many, when the cluster last said so (seconds), and in which words."""
+
+    lack: Lack
+    replicas: int
+    told_s: float
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +105,8 @@ class Pool:
     """The replicas of one role.
 
     `desired` is how many shall stay; `replicas` are those that stand: on their way in, serving, or on their way out.
-    `note` is what the cluster says about it in words (why replicas are missing, who else scales it): shown, never decided on.
+    `shortages` tell why replicas are missing. `note` is what else there is to say about it (who else scales it, a rollout):
+    shown, never decided on.
     """
 
     role: Role
@@ -91,6 +114,7 @@ class Pool:
     replicas: tuple[Replica, ...]
     gpus_per_replica: int = 1
     note: str = ""
+    shortages: tuple[Shortage, ...] = ()
 
     def in_phase(self, *phases: Phase) -> tuple[Replica, ...]:
         """The replicas in one of `phases`, in their own order."""

@@ -8,6 +8,10 @@ Targets may be wild; one guard makes them lawful and says what it cut:
     last one    a pool never loses its last serving replica while the other lives (law 6; joint zero is not offered yet).
                 Who goes first is the cluster's choice, so a scale-down may hit every serving replica before one that
                 still starts: 3 of which 2 start stay 3.
+    refusal     a pool whose new replicas the cluster refuses (no quota, no nodes to come) is not grown for a while after
+                it said so, not even to min: what is refused comes no sooner for being asked more, and each replica asked
+                for holds its GPUs in the budget, where the other role could use them. Nothing shrinks for it. Pods that
+                only find no room now do not count: they are what makes a node come.
     GPU budget  GPUs held by every pool, draining replicas included, plus what is asked for, never exceed the budget.
                 When both roles want more than is left, single replicas go in turn to the role below its min, then to
                 the one that is shortest, measured as demand / granted replicas, so neither starves the other.
@@ -24,9 +28,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from autoscaler.core.fleet import Fleet, Phase, Pool, Role
+from autoscaler.core.fleet import Fleet, Lack, Phase, Pool, Role
 from autoscaler.core.hysteresis import Target
 from autoscaler.core.reason import Finding, Reason, Stage
+
+# How long nothing more is asked for after the cluster refused. A quota may be raised by hand at any moment; the Cluster
+# Autoscaler itself leaves a node group that failed alone for 5 minutes at first.
+BACKOFF_S: Mapping[Lack, float] = {Lack.NOT_CREATED: 60.0, Lack.NODES_REFUSED: 300.0}
 
 
 class Mode(StrEnum):
@@ -62,6 +70,7 @@ class Verdict(StrEnum):
     CONFLICT = "Conflict"  # the fleet was no longer what the action was decided on; the next tick decides anew
     REFUSED = "Refused"  # somebody who may said no
     FAILED = "Failed"  # nobody knows, or it broke
+    PENDING = "Pending"  # still under way when the tick ended; how it ended is told by a later one
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +120,8 @@ def plan(
     """The lawful plan for these wishes. A role without a wish keeps its count."""
     findings: list[Finding] = []
     bounded = {role: _bound(role, fleet, wish, limits[role], findings) for role, wish in wishes.items()}
-    granted = _grant(fleet, bounded, wishes, limits, gpu_budget, findings)
+    asked = {role: _patient(fleet.pools[role], count, now, findings) for role, count in bounded.items()}
+    granted = _grant(fleet, asked, wishes, limits, gpu_budget, findings)
     actions = tuple(sorted(_actions(fleet, granted, wishes), key=lambda action: action.to_replicas - action.from_replicas))
     if mode is Mode.OFF:
         actions = ()
@@ -144,6 +154,20 @@ def _least(pool: Pool) -> int:
 def _cut(role: Role, reason: Reason, wanted: int, limit: int, knob: str) -> Finding:
     text = f"wanted {wanted} replicas, {knob} is {limit}"
     return Finding(Stage.PLAN, reason, text, role, {"wanted": wanted, knob: limit})
+
+
+def _patient(pool: Pool, wanted: int, now: float, findings: list[Finding]) -> int:
+    """No growth while a refusal is young. One told in the future, by another clock, counts as told now."""
+    if wanted <= pool.desired:
+        return wanted
+    waits = {one: BACKOFF_S[one.lack] - max(0.0, now - one.told_s) for one in pool.shortages if one.lack in BACKOFF_S}
+    longest = max(waits, key=waits.__getitem__, default=None)
+    if longest is None or waits[longest] <= 0:
+        return wanted
+    text = f"wanted {wanted} replicas, asked again in {waits[longest]:.0f} s: {longest.text}"
+    inputs = {"wanted": wanted, "missing": longest.replicas, "wait_s": waits[longest]}
+    findings.append(Finding(Stage.PLAN, Reason[longest.lack.name], text, pool.role, inputs))
+    return pool.desired
 
 
 def _grant(

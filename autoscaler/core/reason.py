@@ -44,6 +44,9 @@ class Reason(StrEnum):
     SIGNALS_INCOMPLETE = "SignalsIncomplete"
     SIGNALS_AMBIGUOUS = "SignalsAmbiguous"
     FLEET_UNREADABLE = "FleetUnreadable"
+    INVALID_POLICY = "InvalidPolicy"
+    CLASHING_POLICY = "ClashingPolicy"
+    STATE_UNREADABLE = "StateUnreadable"
     # forecast
     MODEL_EARNED = "ModelEarned"
     MODEL_UNPROVEN = "ModelUnproven"
@@ -69,12 +72,15 @@ class Reason(StrEnum):
     TOO_MANY_REPLICAS = "TooManyReplicas"
     LAST_SERVING = "LastServingReplica"
     GPU_BUDGET = "GpuBudget"
+    NOT_CREATED = "NotCreated"
+    NODES_REFUSED = "NodesRefused"
     MODE = "ModeForbidsActing"
     SCALE_UP = "ScaleUp"
     SCALE_DOWN = "ScaleDown"
     HOLD = "Hold"
     # act
     STANDING_BY = "StandingBy"
+    WRITE_PENDING = "WritePending"
     INTERNAL_ERROR = "InternalError"
 
 

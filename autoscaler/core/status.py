@@ -1,8 +1,8 @@
 """What is the state of this fleet, for people and machines?
 
-A `Status` folds one tick into what the outside needs: pools, latencies against their SLO, actions with outcomes,
-three conditions in the words of the Horizontal Pod Autoscaler, and the reason chain. `document` is its one
-JSON-ready form; the live page, `--json`, the state file and `explain` all read that and nothing else.
+A `Status` folds one tick into what the outside needs: pools, latencies against their SLO, actions with outcomes, the four
+conditions, and the reason chain. `document` is its one JSON-ready form; the live page, `--json` and `explain` all read
+that and nothing else. The record for the next leader (core/state.py) rides along and is no part of it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from autoscaler.core.capacity import Slo
+from autoscaler.core.conditions import Condition, conditions, held
 from autoscaler.core.decide import Decision, Policy
-from autoscaler.core.explain import RoleView, reason_of
-from autoscaler.core.fleet import ROLE_FACTS, Pool, Role, SloKind
+from autoscaler.core.explain import RoleView
+from autoscaler.core.fleet import ROLE_FACTS, Pool, Role, Shortage, SloKind
 from autoscaler.core.observation import Coverage, Histogram, Known, Observation, Unknown
-from autoscaler.core.plan import Outcome, Plan, Verdict
-from autoscaler.core.reason import Finding, Reason
+from autoscaler.core.plan import Mode, Outcome, Plan
+from autoscaler.core.reason import Finding
+from autoscaler.core.startup import StartUps
+from autoscaler.core.state import record
 
 FORMAT = 1
 
@@ -40,8 +43,9 @@ class Attainment:
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
     """One pool at one tick. `load` and `forecast` in tokens per second of the role's own work; `forecast_error` is the
-    model's mean absolute error in the same unit; `signal_age_s` the age of the oldest reading that was believed; `note`
-    what the cluster says about the pool in words.
+    model's mean absolute error in the same unit; `signal_age_s` the age of the oldest reading that was believed; `note` and
+    `shortages` what the cluster says about the pool; `startup_s` the median time a new replica takes to serve, learned from
+    `startup_samples` of them.
     """
 
     desired: int
@@ -64,21 +68,16 @@ class PoolStatus:
     forecast_error: float | None = None
     signal_age_s: float | None = None
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A Kubernetes condition: type, True or False, a CamelCase reason and a sentence."""
-
-    type: str
-    status: bool
-    reason: str
-    message: str
+    shortages: tuple[Shortage, ...] = ()
+    startup_s: float | None = None
+    startup_samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One fleet after one tick. `gpu_budget` in GPUs; None: no budget."""
+    """One fleet after one tick. `gpu_budget` in GPUs; None: no budget. `state` is what to keep for the next leader; None:
+    leave what is kept alone.
+    """
 
     key: str
     now: float
@@ -91,6 +90,7 @@ class Status:
     plan: Plan
     conditions: tuple[Condition, ...]
     gpu_budget: int | None = None
+    state: Mapping[str, Any] | None = None
 
 
 def status_of(observation: Observation, decision: Decision, outcomes: tuple[Outcome, ...], policy: Policy) -> Status:
@@ -106,16 +106,22 @@ def status_of(observation: Observation, decision: Decision, outcomes: tuple[Outc
         pools={role: _pool(role, pool, observation, decision, policy) for role, pool in observation.fleet.pools.items()},
         outcomes=outcomes,
         plan=decision.plan,
-        conditions=_conditions(decision, outcomes),
+        conditions=conditions(observation.fleet, decision, outcomes),
         gpu_budget=policy.gpu_budget,
+        state=record(decision.memory),
     )
 
 
 def unreadable(key: str, now: float, policy: Policy, finding: Finding) -> Status:
     """The status of a fleet that could not be read or decided on at all: Hold, with the reason."""
     plan = Plan(now, policy.mode, (), {}, (finding,))
-    condition = Condition("ScalingActive", False, finding.reason, finding.text)
-    return Status(key, now, policy.mode, None, "", None, {}, (), plan, (condition,), policy.gpu_budget)
+    return Status(key, now, policy.mode, None, "", None, {}, (), plan, held(finding), policy.gpu_budget)
+
+
+def refused(key: str, now: float, finding: Finding) -> Status:
+    """The status of a policy that cannot be worked by: Off, whatever it asks for."""
+    plan = Plan(now, Mode.OFF, (), {}, (finding,))
+    return Status(key, now, Mode.OFF, None, "", None, {}, (), plan, held(finding))
 
 
 def document(status: Status) -> dict[str, Any]:
@@ -157,6 +163,7 @@ def _pool(role: Role, pool: Pool, observation: Observation, decision: Decision, 
     load = None if isinstance(view.load, Unknown) else view.load.offered_tokens_per_s
     signals = observation.signals.roles.get(role)
     slo = policy.slos[ROLE_FACTS[role].binding_slo]
+    startups = decision.memory.startups.get(role, StartUps())
     phases: dict[str, int] = {}
     for replica in pool.replicas:
         phases[replica.phase.value] = phases.get(replica.phase.value, 0) + 1
@@ -175,6 +182,9 @@ def _pool(role: Role, pool: Pool, observation: Observation, decision: Decision, 
         slo=_attainment(signals.latency if signals else None, slo, policy.freshness.min_samples),
         signal_age_s=seen.age_s if seen.reporting else None,
         note=pool.note,
+        shortages=pool.shortages,
+        startup_s=startups.median_s,
+        startup_samples=len(startups.samples),
     )
 
 
@@ -201,30 +211,3 @@ def _attainment(latency: Histogram | Unknown | None, slo: Slo, min_samples: int)
         return Attainment(slo.kind, slo.threshold_s, slo.quantile, None, None, samples)
     share = latency.share_within(slo.threshold_s)
     return Attainment(slo.kind, slo.threshold_s, slo.quantile, latency.quantile(slo.quantile), share and share[0], samples)
-
-
-def _conditions(decision: Decision, outcomes: tuple[Outcome, ...]) -> tuple[Condition, ...]:
-    return (_able(outcomes), _active(decision), _limited(decision.plan))
-
-
-def _able(outcomes: tuple[Outcome, ...]) -> Condition:
-    for outcome in outcomes:
-        if outcome.verdict is not Verdict.APPLIED:
-            return Condition("AbleToScale", False, outcome.verdict, f"{outcome.action.role}: {outcome.detail}")
-    return Condition("AbleToScale", True, "Ready", "every write so far was accepted")
-
-
-def _active(decision: Decision) -> Condition:
-    for role, view in decision.views.items():
-        blind = view.load if isinstance(view.load, Unknown) else view.load.partial
-        if blind is not None:
-            return Condition("ScalingActive", False, reason_of(blind), f"{role}: {blind.detail or blind.gap}")
-    return Condition("ScalingActive", True, "ValidMetricFound", "every signal is present and fresh")
-
-
-def _limited(plan: Plan) -> Condition:
-    limits = (Reason.TOO_FEW_REPLICAS, Reason.TOO_MANY_REPLICAS, Reason.LAST_SERVING, Reason.GPU_BUDGET)
-    for finding in plan.findings:
-        if finding.reason in limits:
-            return Condition("ScalingLimited", True, finding.reason, f"{finding.role}: {finding.text}")
-    return Condition("ScalingLimited", False, "DesiredWithinRange", "no bound holds the targets back")

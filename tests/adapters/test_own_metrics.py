@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from autoscaler.adapters import own_metrics
 from autoscaler.adapters.own_metrics import OwnMetrics
 from autoscaler.core.decide import Memory, Policy, decide
-from autoscaler.core.fleet import Fleet, Phase, Role
+from autoscaler.core.fleet import Fleet, Lack, Phase, Role, Shortage
 from autoscaler.core.observation import Gap, Observation, Signals
 from autoscaler.core.plan import Action, Mode, Outcome, Verdict
 from autoscaler.core.reason import Finding, Reason, Stage
@@ -86,6 +86,13 @@ def tick(
     return status_of(observation, decision, outcomes, wanted)
 
 
+def lacking(*shortages: Shortage, key: str = KEY) -> Status:
+    """A real tick of a fleet that lacks decode replicas."""
+    seen = Fleet(key, {**FLEET.pools, Role.DECODE: replace(FLEET.pools[Role.DECODE], shortages=shortages)})
+    observation = Observation(1000.0, seen, signals(seen, QUIET_RPS))
+    return status_of(observation, decide(observation, Memory(), policy()), (), policy())
+
+
 def moved(role: Role, before: int, after: int, now: float, verdict: Verdict = Verdict.APPLIED) -> Status:
     """A quiet tick at which one role was moved."""
     outcome = Outcome(Action(role, before, after, Reason.SCALE_UP), verdict)
@@ -131,6 +138,21 @@ def test_every_phase_of_life_has_a_count_also_when_it_is_zero(page: Page) -> Non
     assert counts == dict.fromkeys(Phase, 0) | {Phase.SERVING: 2, Phase.STARTING: 1, Phase.DRAINING: 1}
 
 
+def test_every_lack_has_a_count_also_when_nothing_is_missing(page: Page) -> None:
+    page.report(lacking(Shortage(Lack.NOT_CREATED, 2, 990.0, "quota"), Shortage(Lack.NOT_CREATED, 1, 990.0, "webhook")))
+    counts = {lack: page.of("missing_replicas", role="decode", lack=lack) for lack in Lack}
+    assert counts == dict.fromkeys(Lack, 0) | {Lack.NOT_CREATED: 3}
+    assert page.of("missing_replicas", role="prefill", lack="NotCreated") == 0
+
+
+def test_a_start_up_time_is_told_once_one_was_seen(page: Page) -> None:
+    status = tick()
+    page.report(status)
+    assert page.of("startup_seconds", role="decode") is None
+    page.report(replace(status, pools={Role.DECODE: replace(status.pools[Role.DECODE], startup_s=72.5)}))
+    assert page.of("startup_seconds", role="decode") == 72.5
+
+
 def test_each_slo_is_told_as_its_users_and_its_engines_see_it(page: Page) -> None:
     status = tick()
     page.report(status)
@@ -150,6 +172,7 @@ def test_conditions_are_ones_and_zeros_with_their_reason_beside(page: Page) -> N
     page.report(tick())
     assert page.of("condition", condition="ScalingLimited") == 0
     assert page.of("condition_info", condition="ScalingLimited", reason="TooManyReplicas") is None
+    assert page.of("condition", condition="Degraded") == 0
 
 
 @pytest.mark.parametrize(
@@ -185,7 +208,9 @@ def test_words_of_clients_and_of_servers_never_become_labels(page: Page) -> None
     gone = Signals.unknown(Gap.SERVER_ERROR, "HTTP 500: from-outside")
     status = tick(said=gone)
     failed = Outcome(Action(Role.DECODE, 2, 3, Reason.SCALE_UP), Verdict.FAILED, "from-outside")
-    page.report(replace(status, outcomes=(failed,), offered_source="from-outside"))
+    short = lacking(Shortage(Lack.FAILING, 1, 990.0, "from-outside"), key="models/short")
+    page.report(replace(status, outcomes=(failed,), offered_source="from-outside"), short)
+    assert page.value("condition_info", fleet="models/short", condition="Degraded", reason="Failing") == 1
     assert any("from-outside" in finding.text for finding in status.plan.findings)
     assert "from-outside" not in page.metrics.page()[0].decode()
 
@@ -243,7 +268,7 @@ def test_a_role_that_was_moved_is_not_held(page: Page) -> None:
 def test_a_fleet_that_cannot_be_read_is_held_as_a_whole(page: Page) -> None:
     page.report(unreadable(KEY, 7.0, policy(), Finding(Stage.OBSERVE, Reason.FLEET_UNREADABLE, "gone")))
     assert page.of("holds_total", role="", reason="FleetUnreadable") == 1
-    assert page.of("condition", condition="ScalingActive") == 0
+    assert (page.of("condition", condition="ScalingActive"), page.of("condition", condition="Degraded")) == (0, 1)
 
 
 # Ticks
@@ -291,12 +316,11 @@ def test_skipped_ticks_are_asked_for_at_each_scrape(page: Page) -> None:
 # Which fleets are there
 
 
-def test_a_fleet_that_is_managed_no_more_vanishes_at_the_next_tick_and_comes_back_from_zero(page: Page) -> None:
-    stays, goes = tick(), tick(BUSY_RPS, key="models/goes", verdicts=[Verdict.APPLIED])
-    page.report(stays, goes)
-    page.metrics.timed(lambda: [stays, goes])()
+def test_a_fleet_that_is_managed_no_more_vanishes_and_comes_back_from_zero(page: Page) -> None:
+    page.report(tick(), tick(BUSY_RPS, key="models/goes", verdicts=[Verdict.APPLIED]))
     assert page.value("fleets") == 2
-    page.metrics.timed(lambda: [stays])()
+    page.metrics.forget("models/goes")
+    page.metrics.forget("models/never-seen")
     assert page.value("fleets") == 1
     assert "models/goes" not in page.metrics.page()[0].decode()
     page.report(tick(key="models/goes"))
@@ -321,7 +345,7 @@ def full() -> OwnMetrics:
     """One that has something to tell under every name."""
     page = Page()
     learned = tick(BUSY_RPS, wanted=policy(gpu_budget=64), verdicts=[Verdict.APPLIED])
-    pools = {role: replace(pool, forecast_error=120.0) for role, pool in learned.pools.items()}
+    pools = {role: replace(pool, forecast_error=120.0, startup_s=70.0) for role, pool in learned.pools.items()}
     statuses = [replace(learned, pools=pools), tick(key="models/quiet", wanted=policy(mode=Mode.RECOMMEND))]
     page.report(*statuses)
     page.metrics.timed(lambda: statuses)()

@@ -19,7 +19,7 @@ import pytest
 
 from autoscaler.core.capacity import Slo
 from autoscaler.core.decide import Decision, Memory, Policy, decide
-from autoscaler.core.fleet import Fleet, Phase, Role, SloKind
+from autoscaler.core.fleet import Fleet, Phase, Pool, Replica, Role, SloKind
 from autoscaler.core.observation import Gap, Gauges, Known, Observation, Signals, Unknown
 from autoscaler.core.plan import Mode
 from autoscaler.core.reason import Finding, Reason, Stage
@@ -368,6 +368,7 @@ def test_the_order_in_which_pools_and_pods_are_listed_changes_nothing() -> None:
     assert list(one.plan.targets.values()) == [3, 2]
 
 
+@pytest.mark.slow  # a process
 def test_the_hash_seed_changes_nothing() -> None:
     command = [sys.executable, "-c", "from tests.core.test_decide import busy_plan; print(busy_plan())"]
     root = Path(__file__).parents[2]
@@ -375,3 +376,12 @@ def test_the_hash_seed_changes_nothing() -> None:
         seeded = {**os.environ, "PYTHONHASHSEED": seed}
         said = subprocess.run(command, env=seeded, cwd=root, capture_output=True, text=True, check=True).stdout
         assert said == f"{busy_plan()}\n"
+
+
+def test_a_start_that_was_seen_is_remembered_for_its_role() -> None:
+    learned = Memory()
+    for now, phase, since_s in ((0.0, None, 0.0), (15.0, Phase.STARTING, 2.0), (75.0, Phase.SERVING, 66.0)):
+        replicas = (Replica("decode-new", phase, since_s, 2.0),) if phase else ()
+        seen = fleet(Pool(Role.DECODE, 1, replicas))
+        learned = decide(Observation(now, seen, signals(seen, 9.0)), learned, policy()).memory
+    assert {role: known.samples for role, known in learned.startups.items()} == {Role.PREFILL: (), Role.DECODE: (64.0,)}

@@ -11,7 +11,8 @@
     13  outside Auto nothing is applied
 
 A run is a list of looks 15 s apart at a fleet whose replicas start late and drain slowly. Between looks a human may
-scale by hand; at a look part of the signals, or all, may be gone; before one the controller may have been restarted.
+scale by hand; at a look part of the signals, or all, may be gone; the cluster may refuse a pool's new replicas; before a
+look the controller may have been restarted, with what it left on record or without.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -28,12 +30,14 @@ from hypothesis import strategies as st
 from autoscaler.core.capacity import Bound
 from autoscaler.core.decide import Decision, Memory, Policy, decide
 from autoscaler.core.demand import Demand, DemandLimits
-from autoscaler.core.fleet import Fleet, Phase, Role
+from autoscaler.core.fleet import Fleet, Lack, Phase, Role, Shortage
 from autoscaler.core.forecast import ForecastLimits
 from autoscaler.core.hysteresis import Brakes, Damping, Step, Track, damp
 from autoscaler.core.observation import Gap, Gauges, Observation, Signals
-from autoscaler.core.plan import Mode
+from autoscaler.core.plan import BACKOFF_S, Mode
+from autoscaler.core.state import record, resume
 from autoscaler.core.status import document, status_of
+from autoscaler.ports import Fault
 from tests.fakes import GONE, KEY, RPS_PER_REPLICA, FakeFleet, fleet, policy, pool, signals
 
 TICK_S = 15.0
@@ -58,17 +62,20 @@ class Look:
     waiting: float = 0.0
     gone: str | None = None
     by_hand: tuple[Role, int] | None = None
-    restarted: bool = False
+    refused: tuple[Role, Lack, float] | None = None  # whose new replicas, why, and how long ago the cluster said so
+    restarted: str | None = None
 
 
 GONE_PARTS = ("all", "arrivals", "every decode pod silent", "one pod stale", "one pod not a number")
+REFUSALS = tuple(product(Role, Lack, (-10.0, 0.0, 59.0, 61.0, 301.0)))
 looks = st.builds(
     Look,
     rps=st.sampled_from((0.0, 2.0, 9.0, 16.0, 30.0, 60.0)),
     waiting=st.sampled_from((0.0, 0.0, 0.0, 3.0, 300.0)),
     gone=st.sampled_from((None, None, None, None, *GONE_PARTS)),
     by_hand=st.none() | st.none() | st.none() | st.tuples(st.sampled_from(Role), st.integers(LOW, HIGH)),
-    restarted=st.sampled_from((False,) * 15 + (True,)),
+    refused=st.sampled_from((None,) * len(REFUSALS) * 2 + REFUSALS),
+    restarted=st.sampled_from((None,) * 30 + ("bare", "resumed")),
 )
 runs = st.lists(looks, min_size=10, max_size=40)
 worlds = st.builds(
@@ -107,16 +114,32 @@ def follow(world: FakeFleet, run: Sequence[Look], wanted: Policy) -> Iterator[Tu
         if look.by_hand and fits(world.fleets[KEY], *look.by_hand):
             world.scale(KEY, *look.by_hand, now)
         if look.restarted:
-            memory, started = Memory(), now
-        seen = world.read(KEY, now)
-        assert isinstance(seen, Fleet)
+            memory, started = resumed(memory, now) if look.restarted == "resumed" else Memory(), now
+        seen = told(world.read(KEY, now), look, now)
         said, dim = blanked(seen, look)
         observation = Observation(now, seen, said)
         decision = decide(observation, memory, wanted)
         yield Turn(observation, memory, decision, dim, now - started)
         memory = decision.memory
         for action in decision.plan.to_apply:
-            world.apply(KEY, action, now)
+            world.apply(KEY, action, now, term=0)
+
+
+def resumed(memory: Memory, now: float) -> Memory:
+    """What the next leader has of a memory: its record, as it comes back from the API server."""
+    kept = resume(json.loads(json.dumps(record(memory))), now)
+    assert isinstance(kept, Memory)
+    return kept
+
+
+def told(seen: Fleet | Fault, look: Look, now: float) -> Fleet:
+    """The fleet with what the cluster says about missing replicas."""
+    assert isinstance(seen, Fleet)
+    if look.refused is None:
+        return seen
+    role, lack, ago_s = look.refused
+    shortage = Shortage(lack, 1, now - ago_s, "as scripted")
+    return replace(seen, pools={**seen.pools, role: replace(seen.pools[role], shortages=(shortage,))})
 
 
 def fits(seen: Fleet, role: Role, count: int) -> bool:
@@ -157,6 +180,26 @@ def test_what_is_held_and_asked_for_never_exceeds_the_gpu_budget(world: FakeFlee
     for _ in follow(world, run, hasty()):
         assert world.fleets[KEY].gpus_held <= BUDGET
     assert world.fleets[KEY].gpus_held <= BUDGET
+
+
+@settings(max_examples=20)
+@given(worlds, runs)
+def test_a_pool_that_the_cluster_refuses_is_not_grown_for_a_while_and_nothing_else_changes(
+    world: FakeFleet, run: list[Look]
+) -> None:
+    """Against the same tick without the refusal: the pool keeps its count instead of growing and never shrinks for it; the
+    other one gets what it would have got, or more where the budget was short.
+    """
+    for turn, look in zip(follow(world, run, hasty()), run, strict=True):
+        seen, targets = turn.observation.fleet, turn.decision.plan.targets
+        unrefused = Fleet(KEY, {role: replace(members, shortages=()) for role, members in seen.pools.items()})
+        free = decide(replace(turn.observation, fleet=unrefused), turn.memory, hasty()).plan.targets
+        for role, members in seen.pools.items():
+            if look.refused is not None and role is look.refused[0]:
+                waits = max(0.0, look.refused[2]) < BACKOFF_S.get(look.refused[1], 0.0)
+                assert targets[role] == (min(free[role], members.desired) if waits else free[role])
+            else:
+                assert targets[role] >= free[role]
 
 
 @given(worlds, runs)
@@ -243,7 +286,7 @@ def closed_loop(world: FakeFleet, load: Iterator[float], hours: float, tick_s: f
         decision = decide(Observation(now, seen, signals(seen, rps, waiting=queue)), memory, wanted)
         memory = decision.memory
         for action in decision.plan.to_apply:
-            world.apply(KEY, action, now)
+            world.apply(KEY, action, now, term=0)
             acted.append(now)
     return acted
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from autoscaler.core.fleet import Fleet, Role
+from autoscaler.core.fleet import Fleet, Lack, Pool, Role, Shortage
 from autoscaler.core.hysteresis import Target
 from autoscaler.core.plan import Action, Mode, Plan, PoolLimits, Wish, plan
 from autoscaler.core.reason import Reason
@@ -176,3 +178,55 @@ def test_an_action_names_who_made_its_number(asked: Wish, high: int, to: int, re
     low = 3 if asked is BLIND else 1
     lawful = made(fleet(pool(PREFILL, 2), pool(DECODE, 4)), {PREFILL: asked}, low, high)
     assert lawful.actions == (Action(PREFILL, 2, to, reason),)
+
+
+# A cluster that refuses
+
+
+def refused(members: Pool, *shortages: tuple[Lack, float]) -> Pool:
+    """The pool with what the cluster said, each so many seconds ago."""
+    return replace(members, shortages=tuple(Shortage(lack, 1, -ago_s, "exceeded quota") for lack, ago_s in shortages))
+
+
+@pytest.mark.parametrize(
+    ("shortages", "wait_s", "cut"),
+    [
+        pytest.param([(Lack.NOT_CREATED, 0.0)], 60.0, Reason.NOT_CREATED, id="just refused"),
+        pytest.param([(Lack.NOT_CREATED, 59.0)], 1.0, Reason.NOT_CREATED, id="a minute, nearly"),
+        pytest.param([(Lack.NOT_CREATED, 60.0)], None, None, id="a minute ago"),
+        pytest.param([(Lack.NOT_CREATED, -3600.0)], 60.0, Reason.NOT_CREATED, id="told by a clock ahead of ours"),
+        pytest.param([(Lack.NODES_REFUSED, 299.0)], 1.0, Reason.NODES_REFUSED, id="no node will be added"),
+        pytest.param([(Lack.NODES_REFUSED, 300.0)], None, None, id="no node was to be added five minutes ago"),
+        pytest.param([(Lack.NOT_CREATED, 0.0), (Lack.NODES_REFUSED, 200.0)], 100.0, Reason.NODES_REFUSED, id="the longer wait"),
+        pytest.param([(Lack.UNSCHEDULABLE, 0.0)], None, None, id="no room yet: its pods make a node come"),
+        pytest.param([(Lack.FAILING, 0.0)], None, None, id="one that crashes keeps nobody else from starting"),
+    ],
+)
+def test_a_pool_that_the_cluster_refuses_is_asked_for_again_after_a_while(
+    shortages: list[tuple[Lack, float]], wait_s: float | None, cut: Reason | None
+) -> None:
+    lawful = made(fleet(refused(pool(DECODE, 2), *shortages)), {DECODE: wish(4), PREFILL: wish(5)})
+    assert lawful.targets == {PREFILL: 5, DECODE: 4 if cut is None else 2}
+    assert cuts(lawful) == ([] if cut is None else [(DECODE, cut)])
+    told = [finding.inputs for finding in lawful.findings if finding.reason is cut]
+    assert told == ([] if cut is None else [{"wanted": 4, "missing": 1, "wait_s": wait_s}])
+
+
+@pytest.mark.parametrize(
+    ("desired", "asked", "low", "given"),
+    [
+        pytest.param(2, wish(1), 1, 1, id="a shrink goes on"),
+        pytest.param(2, wish(2), 1, 2, id="nothing shrinks for it"),
+        pytest.param(2, wish(2), 4, 2, id="min waits too"),
+        pytest.param(2, BLIND, 4, 2, id="min waits too, without sight"),
+    ],
+)
+def test_a_refusal_only_holds_growth(desired: int, asked: Wish, low: int, given: int) -> None:
+    members = refused(pool(DECODE, desired), (Lack.NOT_CREATED, 0.0))
+    assert made(fleet(members, pool(PREFILL, 4)), {DECODE: asked}, low).targets[DECODE] == given
+
+
+def test_what_a_refused_pool_does_not_ask_for_is_free_for_the_other() -> None:
+    """Ten GPUs, two each held: without the refusal both would get three more."""
+    seen = fleet(refused(pool(DECODE, 2), (Lack.NODES_REFUSED, 0.0)), pool(PREFILL, 2))
+    assert made(seen, {DECODE: wish(8), PREFILL: wish(8)}, gpu_budget=10).targets == {PREFILL: 8, DECODE: 2}

@@ -9,12 +9,14 @@ from dataclasses import replace
 import pytest
 
 from autoscaler.core.decide import Decision, Memory, Policy, decide
-from autoscaler.core.fleet import Fleet, Role
+from autoscaler.core.fleet import Fleet, Lack, Role, Shortage
 from autoscaler.core.forecast import Series
 from autoscaler.core.observation import Gap, Gauges, Histogram, Observation, Signals, Unknown
 from autoscaler.core.plan import Mode, Outcome, Verdict
 from autoscaler.core.reason import Finding, Reason, Stage
-from autoscaler.core.status import Condition, Status, document, status_of, unreadable
+from autoscaler.core.startup import StartUps
+from autoscaler.core.state import record
+from autoscaler.core.status import Status, document, refused, status_of, unreadable
 from tests.fakes import GONE, KEY, fleet, histogram, policy, pool, signals
 
 FLEET = fleet(pool(Role.PREFILL, 3, serving=2, starting=1, draining=1, gpus=4), pool(Role.DECODE, 2, gpus=2))
@@ -29,10 +31,6 @@ def looked(
     decision = decide(observation, Memory(), wanted)
     outcomes = tuple(Outcome(action, verdict, "why") for action in decision.plan.to_apply) if verdict else ()
     return status_of(observation, decision, outcomes, wanted), decision
-
-
-def condition(status: Status, name: str) -> Condition:
-    return next(one for one in status.conditions if one.type == name)
 
 
 def test_a_pool_tells_its_replicas_gpus_queues_and_what_was_made_of_them() -> None:
@@ -117,48 +115,6 @@ def test_a_histogram_that_is_no_number_says_nothing() -> None:
     assert (ttft.value_s, ttft.share) == (None, None)
 
 
-# Conditions, in the words of the Horizontal Pod Autoscaler
-
-
-def test_all_is_well() -> None:
-    seen = fleet()
-    status, _ = looked(signals(seen, 9.0), seen)
-    assert [(one.type, one.status, one.reason) for one in status.conditions] == [
-        ("AbleToScale", True, "Ready"),
-        ("ScalingActive", True, "ValidMetricFound"),
-        ("ScalingLimited", False, "DesiredWithinRange"),
-    ]
-
-
-@pytest.mark.parametrize("verdict", [Verdict.CONFLICT, Verdict.REFUSED, Verdict.FAILED])
-def test_a_write_that_did_not_go_through_shows(verdict: Verdict) -> None:
-    status, _ = looked(signals(FLEET, 22.0), verdict=verdict)
-    assert condition(status, "AbleToScale") == Condition("AbleToScale", False, verdict, "prefill: why")
-
-
-def test_blindness_and_partial_sight_show_with_their_reason() -> None:
-    for said, reason in (
-        (Signals.unknown(Gap.TIMEOUT, "dark"), Reason.SIGNALS_TIMEOUT),
-        (signals(FLEET, 9.0, silent=["decode-0"]), Reason.SIGNALS_MISSING),
-        (replace(signals(FLEET, 9.0), gauges={"prefill-0": Gauges(1, 1, 0, 99)}), Reason.SIGNALS_STALE),
-    ):
-        active = condition(looked(said)[0], "ScalingActive")
-        assert (active.status, active.reason) == (False, reason)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "rps", "reason"),
-    [
-        pytest.param(policy(high=4), 40.0, Reason.TOO_MANY_REPLICAS, id="max"),
-        pytest.param(policy(low=5), 9.0, Reason.TOO_FEW_REPLICAS, id="min"),
-        pytest.param(policy(gpu_budget=24), 40.0, Reason.GPU_BUDGET, id="budget"),
-    ],
-)
-def test_what_holds_the_targets_back_shows(wanted: Policy, rps: float, reason: Reason) -> None:
-    limited = condition(looked(signals(FLEET, rps), wanted=wanted)[0], "ScalingLimited")
-    assert (limited.status, limited.reason) == (True, reason)
-
-
 # The document
 
 
@@ -196,4 +152,37 @@ def test_a_fleet_that_cannot_be_read_holds_with_the_reason() -> None:
     said = document(status)
     assert json.loads(json.dumps(said, allow_nan=False)) == said
     assert (said["actions"], said["pools"], status.plan.to_apply) == ([], {}, ())
-    assert status.conditions == (Condition("ScalingActive", False, "FleetUnreadable", "cluster: connection refused"),)
+    assert {one.reason for one in status.conditions} == {"FleetUnreadable"}
+    assert status.state is None
+
+
+def test_a_policy_that_cannot_be_worked_by_is_off_whatever_it_asks_for() -> None:
+    status = refused(KEY, 7.0, Finding(Stage.OBSERVE, Reason.CLASHING_POLICY, "models/older has decode already"))
+    assert (status.mode, status.pools, status.plan.to_apply, status.state) == (Mode.OFF, {}, (), None)
+    assert {one.reason for one in status.conditions} == {"ClashingPolicy"}
+    assert document(status)["findings"][0]["text"] == "models/older has decode already"
+
+
+# What rides along
+
+
+def test_what_to_keep_for_the_next_leader_is_told_beside_the_document() -> None:
+    status, decision = looked(signals(FLEET, 22.0))
+    assert status.state == record(decision.memory)
+    assert status.state["memory"]["pools"]["decode"] == {"desired": 2}
+    assert "state" not in document(status)
+
+
+def test_a_pool_tells_why_replicas_are_missing_and_how_long_a_start_takes() -> None:
+    short = Shortage(Lack.NODES_REFUSED, 2, 990.0, "max node group size reached")
+    seen = fleet(replace(pool(Role.DECODE, 4, serving=2), shortages=(short,), note="a rollout is under way"))
+    learned = Memory(startups={Role.DECODE: StartUps((60.0, 90.0, 70.0))})
+    decision = decide(Observation(1000.0, seen, signals(seen, 9.0)), learned, policy())
+    decode, prefill = (
+        document(status_of(Observation(1000.0, seen, signals(seen, 9.0)), decision, (), policy()))["pools"][role]
+        for role in ("decode", "prefill")
+    )
+    told = {"lack": "NodesRefused", "replicas": 2, "told_s": 990.0, "text": "max node group size reached"}
+    assert (decode["shortages"], decode["note"]) == ([told], "a rollout is under way")
+    assert (decode["startup_s"], decode["startup_samples"]) == (70.0, 3)
+    assert (prefill["shortages"], prefill["startup_s"], prefill["startup_samples"]) == ([], None, 0)

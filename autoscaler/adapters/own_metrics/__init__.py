@@ -19,6 +19,8 @@ sample, never a zero. Durations are in seconds of the controller's clock, ratios
     pd_autoscaler_budget_gpus                             gauge      fleet
     pd_autoscaler_held_gpus                               gauge      fleet role
     pd_autoscaler_replicas                                gauge      fleet role phase
+    pd_autoscaler_missing_replicas                        gauge      fleet role lack
+    pd_autoscaler_startup_seconds                         gauge      fleet role
     pd_autoscaler_desired_replicas                        gauge      fleet role
     pd_autoscaler_target_replicas                         gauge      fleet role
     pd_autoscaler_recommended_replicas                    gauge      fleet role
@@ -45,8 +47,9 @@ sample, never a zero. Durations are in seconds of the controller's clock, ratios
     pd_autoscaler_reversals_total                         counter    fleet role
     pd_autoscaler_holds_total                             counter    fleet role reason
 
-`fleet` is namespace/name. `source` is who measured: the gateway (what users see) or a role's engines. `phase`, `bound`,
-`reason`, `verdict`, `direction` and `model` come from closed lists of ours; nothing a client sends becomes a label.
+`fleet` is namespace/name. `source` is who measured: the gateway (what users see) or a role's engines. `phase`, `lack`,
+`bound`, `reason`, `verdict`, `direction` and `model` come from closed lists of ours; nothing a client sends becomes a
+label, and no text of the cluster's.
 A target is what the controller acts on (mode Auto); in mode Recommend the same number is called a recommendation, so that
 no rule built on targets can act on it; in mode Off there is neither. Beside these the page has the process' own CPU and
 memory (`process_*`).

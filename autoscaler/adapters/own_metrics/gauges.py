@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from autoscaler.core.fleet import Phase
+from autoscaler.core.fleet import Lack, Phase
 from autoscaler.core.plan import Mode
 from autoscaler.core.status import Attainment, PoolStatus, Status
 
@@ -64,6 +64,13 @@ def _phases(status: Status) -> Iterator[Sample]:
             yield (role, phase), pool.phases.get(phase, 0)
 
 
+def _missing(status: Status) -> Iterator[Sample]:
+    """Every lack, also one that keeps no replica away."""
+    for role, pool in status.pools.items():
+        for lack in Lack:
+            yield (role, lack), sum(short.replicas for short in pool.shortages if short.lack is lack)
+
+
 def _latencies(value: Callable[[Attainment], float | None]) -> Callable[[Status], Iterable[Sample]]:
     return lambda status: (((slo.kind, source), value(slo)) for source, slo in _measured(status))
 
@@ -98,6 +105,8 @@ GAUGES = (
     Gauge("budget_gpus", "GPUs the fleet may hold; no sample without a budget.", (), lambda s: [((), s.gpu_budget)]),
     Gauge("held_gpus", "GPUs held or asked for, draining replicas included.", ("role",), _pools(lambda p: p.gpus)),
     Gauge("replicas", "Replicas that stand, by phase of life.", ("role", "phase"), _phases),
+    Gauge("missing_replicas", "Replicas that are wanted and do not come, by what they lack.", ("role", "lack"), _missing),
+    Gauge("startup_seconds", "Median time from a replica's making to its serving.", ("role",), _pools(lambda p: p.startup_s)),
     Gauge("desired_replicas", "Replicas asked for on the cluster.", ("role",), _pools(lambda p: p.desired)),
     Gauge("target_replicas", "Replicas the controller acts towards (mode Auto).", ("role",), _targets(Mode.AUTO)),
     Gauge("recommended_replicas", "Replicas it would ask for (mode Recommend).", ("role",), _targets(Mode.RECOMMEND)),

@@ -57,8 +57,14 @@ class OwnMetrics:
             self._tallies.setdefault(status.key, Tally()).add(status)
             self._errors += sum(finding.reason is Reason.INTERNAL_ERROR for finding in status.plan.findings)
 
+    def forget(self, key: str) -> None:
+        """A fleet that is managed no more is gone from the page, its counts with it."""
+        with self._lock:
+            self._latest.pop(key, None)
+            self._tallies.pop(key, None)
+
     def timed(self, tick: Tick) -> Tick:
-        """The same tick, timed and counted. Fleets that it returns no status of are forgotten."""
+        """The same tick, timed and counted."""
 
         def run() -> Sequence[Status]:
             began = self._monotonic()
@@ -68,7 +74,7 @@ class OwnMetrics:
                 with self._lock:
                     self._errors += 1
                 raise
-            self._ticked(self._monotonic() - began, {status.key for status in statuses})
+            self._ticked(self._monotonic() - began)
             return statuses
 
         return run
@@ -93,14 +99,12 @@ class OwnMetrics:
         yield from counters(tallies)
         yield from self._process.collect()
 
-    def _ticked(self, took_s: float, keys: set[str]) -> None:
+    def _ticked(self, took_s: float) -> None:
         with self._lock:
             self._ticks += 1
             self._buckets[bisect_left(EDGES_S, took_s)] += 1
             self._ticking_s += took_s
             self._last_tick_s = self._wall()
-            for gone in self._latest.keys() - keys:
-                del self._latest[gone], self._tallies[gone]
 
     def _own(self, fleets: int) -> Iterator[Metric]:
         """What is told of the controller and of no fleet."""

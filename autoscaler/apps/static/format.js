@@ -1,4 +1,5 @@
-// How does a number read? Short, with its unit, and a dash where nothing is known: never a zero.
+// How does a figure read? Short, with its unit, and a dash where nothing is known: never a zero. And what keeps replicas
+// away, in a line each.
 
 export const UNKNOWN = "–";
 const EPOCH = 1e9; // simulated clocks count from 0, real ones stand beyond 2001
@@ -56,4 +57,11 @@ export function timeOfDay(now) {
   }
   const second = ((now % 86400) + 86400) % 86400;
   return `${pad(Math.floor(second / 3600))}:${pad(Math.floor((second % 3600) / 60))}`;
+}
+
+/** What there is to say about a pool beside its figures: ["2 not created: exceeded quota", "a rollout is under way"]. */
+export function troubles(pool) {
+  const words = (lack) => lack.replace(/(?!^)[A-Z]/g, (letter) => ` ${letter}`).toLowerCase();
+  const short = pool.shortages.map((one) => `${one.replicas} ${words(one.lack)}${one.text && `: ${one.text}`}`);
+  return pool.note ? [...short, pool.note] : short;
 }

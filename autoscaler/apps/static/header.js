@@ -7,7 +7,7 @@ import { hueOf, userLatency } from "./panels.js";
 const MARKS = { good: "✓", warn: "!", bad: "✕", wait: "…" };
 const GRAVITY = ["bad", "warn", "wait", "good"];
 // Which answer of a condition is the good one. A condition not named here is shown without a colour.
-const GOOD = { AbleToScale: true, ScalingActive: true, ScalingLimited: false };
+const GOOD = { AbleToScale: true, ScalingActive: true, ScalingLimited: false, Degraded: false };
 const HARMLESS = "TooFewReplicas"; // kept at its minimum, a pool has more than it needs
 
 /** Everything above the charts, from the newest frame. */
@@ -44,11 +44,16 @@ function judge(status) {
     { level: "bad", text: `${one.name} is ${seconds(one.value)}, over its SLO of ${seconds(one.slo.threshold_s)}` }));
   const warn = (type, applies, what) => {
     const condition = status.conditions.find((one) => one.type === type);
-    if (condition && applies(condition)) said.push({ level: "warn", text: `${what} · ${condition.message}` });
-  };
+    if (!condition || !applies(condition) || said.some((one) => one.message === condition.message)) return;
+    said.push({ level: "warn", text: `${what} · ${condition.message}`, message: condition.message });
+  }; // what holds a whole fleet is the message of several conditions, and is said once
   warn("ScalingActive", (one) => !one.status, "Holding");
   warn("AbleToScale", (one) => !one.status, "A change did not go through");
   warn("ScalingLimited", (one) => one.status && one.reason !== HARMLESS, "Limited");
+  for (const [role, pool] of Object.entries(status.pools)) {
+    const missing = pool.shortages.reduce((sum, one) => sum + one.replicas, 0);
+    if (missing) said.push({ level: "warn", text: `${missing} of ${pool.desired} ${role} replicas do not come` });
+  }
   const met = latencies.length > 0 && latencies.every((one) => one.value !== null && !one.missed);
   if (met) said.push({ level: "good", text: "Every SLO is met" });
   return said.length ? said : [{ level: "wait", text: "Too few requests to judge the SLOs" }];

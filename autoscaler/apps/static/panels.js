@@ -1,8 +1,8 @@
 // Which charts does a fleet get? Three for the whole, three per role; the roles are those the status names.
 
 import { Chart, color, hatch, mix } from "./charts.js";
-import { element, setText } from "./dom.js";
-import { count, figures, percent, percentile, seconds } from "./format.js";
+import { element, keepChildren, setText } from "./dom.js";
+import { count, figures, percent, percentile, seconds, troubles } from "./format.js";
 import { column, poolColumn } from "./history.js";
 
 const PALETTE = 6;
@@ -61,12 +61,12 @@ export class Panels {
     this.add(this.fleetHost, perRole("KV cache in use", this.roles, (pool) => pool.kv_usage, percent, () => [0, 1]));
     for (const role of this.roles) {
       const hue = hueOf(this.roles, role);
-      const head = { name: element("h2", "", role), facts: element("p", "facts") };
-      const host = element("section", "role", element("header", "", head.name, head.facts));
+      const head = { name: element("h2", "", role), facts: element("p", "facts"), troubles: element("ul", "troubles") };
+      const host = element("section", "role", element("header", "", head.name, head.facts, head.troubles));
       host.style.setProperty("--role", `var(${hue})`);
       host.setAttribute("aria-label", role);
       this.roleHost.append(host);
-      this.heads.set(role, head.facts);
+      this.heads.set(role, head);
       for (const make of [replicas, load, latency]) this.add(host, make(role, hue, pools[role]));
     }
   }
@@ -76,11 +76,18 @@ export class Panels {
   }
 }
 
-function tellHead(node, pool) {
-  if (!pool) return setText(node, "cannot be read now");
+function tellHead(head, pool) {
+  const lines = pool ? troubles(pool) : [];
+  const rows = keepChildren(head.troubles, lines.length, () => element("li"));
+  lines.forEach((line, i) => setText(rows[i], line));
+  setText(head.facts, pool ? facts(pool) : "cannot be read now");
+}
+
+function facts(pool) {
   const demand = pool.demand === null ? "demand not known" : `needs ${figures(pool.demand)}, bound by ${pool.bound}`;
   const gpus = `${pool.gpus} GPU${pool.gpus === 1 ? "" : "s"}`;
-  return setText(node, `${pool.desired} asked for, ${pool.min_replicas} to ${pool.max_replicas} allowed · ${demand} · ${gpus}`);
+  const starts = pool.startup_s === null ? "" : ` · starts in ${seconds(pool.startup_s)}`;
+  return `${pool.desired} asked for, ${pool.min_replicas} to ${pool.max_replicas} allowed · ${demand} · ${gpus}${starts}`;
 }
 
 function offered() {

@@ -1,0 +1,99 @@
+"""What can be said of a fleet in four sentences?
+
+The conditions of its PDAutoscaler, in the words of the Horizontal Pod Autoscaler where it has them:
+
+    AbleToScale     the fleet can be read and what is written to it is accepted
+    ScalingActive   every signal is present and fresh
+    ScalingLimited  a bound, the budget, or a cluster that refuses replicas holds the targets back
+    Degraded        somebody should look: replicas that are wanted do not come, or nobody can tell what stands
+
+Each is told at every tick, also of a fleet that is held: one left out would go on standing there as it last was. Degraded
+is told as soon as the cluster tells it; whoever is woken by it should wait for as long as a node takes to come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from autoscaler.core.decide import Decision
+from autoscaler.core.explain import reason_of
+from autoscaler.core.fleet import Fleet, Lack
+from autoscaler.core.observation import Unknown
+from autoscaler.core.plan import Outcome, Plan, Verdict
+from autoscaler.core.reason import Finding, Reason
+
+LIMITS = frozenset(
+    {
+        Reason.TOO_FEW_REPLICAS,
+        Reason.TOO_MANY_REPLICAS,
+        Reason.LAST_SERVING,
+        Reason.GPU_BUDGET,
+        Reason.NOT_CREATED,
+        Reason.NODES_REFUSED,
+    }
+)
+# Which lack names the condition when there are several: first what never mends itself, last what often does.
+GRAVITY = (Lack.FAILING, Lack.NOT_CREATED, Lack.NODES_REFUSED, Lack.UNSCHEDULABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A Kubernetes condition: type, True or False, a CamelCase reason and a sentence."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str
+
+
+def conditions(fleet: Fleet, decision: Decision, outcomes: Iterable[Outcome]) -> tuple[Condition, ...]:
+    """Those of a fleet that was decided on."""
+    return (_able(outcomes), _active(decision), _limited(decision.plan), _degraded(fleet))
+
+
+def held(finding: Finding) -> tuple[Condition, ...]:
+    """Those of a fleet for which nothing could be decided, whatever the reason."""
+    reason, text = finding.reason, finding.text
+    return (
+        Condition("AbleToScale", False, reason, text),
+        Condition("ScalingActive", False, reason, text),
+        Condition("ScalingLimited", False, reason, "no target was set, so nothing holds one back"),
+        Condition("Degraded", True, reason, text),
+    )
+
+
+def _able(outcomes: Iterable[Outcome]) -> Condition:
+    """A write that is still under way has not failed, so it is told only where none did."""
+    pending = None
+    for outcome in outcomes:
+        told = f"{outcome.action.role}: {outcome.detail}"
+        if outcome.verdict is Verdict.PENDING:
+            pending = pending or Condition("AbleToScale", True, Reason.WRITE_PENDING, told)
+        elif outcome.verdict is not Verdict.APPLIED:
+            return Condition("AbleToScale", False, outcome.verdict, told)
+    return pending or Condition("AbleToScale", True, "Ready", "every write so far was accepted")
+
+
+def _active(decision: Decision) -> Condition:
+    for role, view in decision.views.items():
+        blind = view.load if isinstance(view.load, Unknown) else view.load.partial
+        if blind is not None:
+            return Condition("ScalingActive", False, reason_of(blind), f"{role}: {blind.detail or blind.gap}")
+    return Condition("ScalingActive", True, "ValidMetricFound", "every signal is present and fresh")
+
+
+def _limited(plan: Plan) -> Condition:
+    for finding in plan.findings:
+        if finding.reason in LIMITS:
+            return Condition("ScalingLimited", True, finding.reason, f"{finding.role}: {finding.text}")
+    return Condition("ScalingLimited", False, "DesiredWithinRange", "no bound holds the targets back")
+
+
+def _degraded(fleet: Fleet) -> Condition:
+    found = [(role, shortage) for role, pool in fleet.pools.items() for shortage in pool.shortages]
+    if not found:
+        return Condition("Degraded", False, "AsDesired", "every replica that is wanted serves or starts")
+    found.sort(key=lambda one: (GRAVITY.index(one[1].lack), one[0]))
+    told = "; ".join(f"{role}: {shortage.replicas} {shortage.lack}: {shortage.text}" for role, shortage in found)
+    return Condition("Degraded", True, found[0][1].lack, told)

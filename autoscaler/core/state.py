@@ -1,0 +1,172 @@
+"""What must outlive this process?
+
+    {"format": 1, "memory": {"shape": {...}, "pools": {role: {"desired", "moves": [[at_s, delta], ...], "start_up_s": [...]}}}}
+
+`record` makes this of a memory, the next leader's `resume` makes a memory of it. Whoever stores it may keep things of
+their own beside "memory" (on a cluster the ledger's epoch and intents); what is not known here is not read.
+
+Kept is what no look can bring back: moves, without which cooldowns and step limits would end with the process; the count
+they led to, so that a write just before the end is noticed as a move; the request shape, for as long as none completes;
+start-up times. Not kept is what has been *seen*: recommendations of a process that is gone are no sight, so nothing
+shrinks before a whole new window (law 3), and a forecast earns its word anew.
+
+It is small by construction: `MOST_MOVES` moves and a few samples a pool, every number within a range, times to the
+millisecond. And it is quiet, since a changed record is a write to the API server: no time of looking is in it, and the
+shape is told to two figures. That is 5 % off at worst, within the usual headroom, and only until a request completes.
+
+A record that cannot be read is a `Finding`: it may be of a newer release, which wants it back as it is. Then the fleet
+holds and the record stays. A time to come counts as now: clocks of two leaders differ, and the longer cooldown is safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from autoscaler.core.capacity import Shape
+from autoscaler.core.decide import Memory
+from autoscaler.core.fleet import Role
+from autoscaler.core.hysteresis import Track
+from autoscaler.core.reason import Finding, Reason, Stage
+from autoscaler.core.startup import LONGEST_S, StartUps, keep
+
+FORMAT = 1
+MOST_MOVES = 32
+MOST_REPLICAS = 2**31 - 1  # Kubernetes counts replicas in 32 bits
+MOST_TOKENS = 1e9
+FARTHEST_S = 1e15  # 30 million years: what no clock tells
+MEASURED = ("prompt_tokens", "uncached_tokens", "output_tokens")
+SHOWN = 40  # characters of a value that was refused
+
+Move = tuple[float, int]
+
+
+class _Refused(ValueError):
+    """Something in a record is not what it must be; the text is for the operator."""
+
+
+def record(memory: Memory) -> dict[str, Any]:
+    """The durable part of a memory, as JSON."""
+    kept: dict[str, Any] = {}
+    shape = memory.shape and {name: _two_figures(getattr(memory.shape, name)) for name in MEASURED}
+    if shape and all(1 <= tokens <= MOST_TOKENS for tokens in shape.values()):
+        kept["shape"] = shape
+    pools = {role.value: _pool(memory.tracks.get(role, Track()), memory.startups.get(role, StartUps())) for role in Role}
+    if told := {role: pool for role, pool in pools.items() if pool}:
+        kept["pools"] = told
+    return {"format": FORMAT, "memory": kept}
+
+
+def resume(raw: object, now: float) -> Memory | Finding:
+    """The memory to go on with at `now`: an empty one for None, and a Finding for anything but a record of format 1."""
+    if raw is None:
+        return Memory()
+    try:
+        return _memory(_mapping(raw, "it"), now)
+    except _Refused as refused:
+        text = f"the stored state cannot be used, {refused}; the fleet holds until it is mended or removed"
+        return Finding(Stage.OBSERVE, Reason.STATE_UNREADABLE, text)
+
+
+def _two_figures(tokens: float) -> float:
+    return float(f"{tokens:.1e}")
+
+
+def _pool(track: Track, startups: StartUps) -> dict[str, Any]:
+    """What is kept of one pool; empty where there is nothing to keep."""
+    moves = _folded((round(at_s, 3), delta) for at_s, delta in track.moves)
+    samples = keep(tuple(round(took_s, 3) for took_s in startups.samples))
+    told = {"moves": [list(move) for move in moves], "start_up_s": list(samples)}
+    desired = {} if track.desired_last is None else {"desired": track.desired_last}
+    return desired | {name: values for name, values in told.items() if values}
+
+
+def _folded(moves: Iterable[Move]) -> Sequence[Move]:
+    """At most `MOST_MOVES` moves by time. The oldest become one up and one down, each as young as its youngest: no cooldown
+    or step limit ends earlier for it.
+    """
+    by_time = sorted(moves)
+    surplus = len(by_time) - MOST_MOVES
+    if surplus <= 0:
+        return by_time
+    oldest, rest = by_time[: surplus + 2], by_time[surplus + 2 :]
+    ups, downs = ([move for move in oldest if move[1] * sign > 0] for sign in (1, -1))
+    return [*sorted(_sum(many) for many in (ups, downs) if many), *rest]
+
+
+def _sum(moves: Sequence[Move]) -> Move:
+    change = sum(delta for _, delta in moves)
+    return moves[-1][0], max(-MOST_REPLICAS, min(change, MOST_REPLICAS))
+
+
+def _memory(raw: Mapping[str, Any], now: float) -> Memory:
+    told = _whole(raw.get("format"), "format", 1, MOST_REPLICAS)
+    if told > FORMAT:
+        raise _Refused(f"format: {told} is of a newer release, this one reads up to {FORMAT}")
+    kept = _mapping(raw.get("memory", {}), "memory")
+    pools = _mapping(kept.get("pools", {}), "memory.pools")
+    found = {role: _mapping(pools[role], f"memory.pools.{role}") for role in Role if role in pools}
+    return Memory(
+        shape=_shape(_mapping(kept["shape"], "memory.shape")) if "shape" in kept else None,
+        tracks={role: _track(pool, f"memory.pools.{role}", now) for role, pool in found.items()},
+        startups={role: StartUps(_samples(pool, f"memory.pools.{role}")) for role, pool in found.items()},
+    )
+
+
+def _shape(raw: Mapping[str, Any]) -> Shape:
+    return Shape(*(_number(raw.get(name), f"memory.shape.{name}", 1, MOST_TOKENS) for name in MEASURED))
+
+
+def _track(raw: Mapping[str, Any], where: str, now: float) -> Track:
+    """Moves and the last count; that it has been seen is for this process to find out. The count's change since then, if
+    any, is a move of this moment.
+    """
+    desired = _whole(raw["desired"], f"{where}.desired", 0, MOST_REPLICAS) if "desired" in raw else None
+    moves = [_move(move, f"{where}.moves", now) for move in _list(raw.get("moves", []), f"{where}.moves")]
+    return Track(moves=tuple(_folded(moves)), looked_last_s=None if desired is None else now, desired_last=desired)
+
+
+def _move(raw: object, where: str, now: float) -> Move:
+    pair = _list(raw, where)
+    if len(pair) != 2:
+        raise _Refused(f"{where}: {_shown(raw)} is not [seconds, change]")
+    return min(_number(pair[0], where, -FARTHEST_S, FARTHEST_S), now), _whole(pair[1], where, -MOST_REPLICAS, MOST_REPLICAS)
+
+
+def _samples(raw: Mapping[str, Any], where: str) -> tuple[float, ...]:
+    found: Iterable[object] = _list(raw.get("start_up_s", []), f"{where}.start_up_s")
+    return keep(tuple(_number(took_s, f"{where}.start_up_s", 0.0, LONGEST_S) for took_s in found))
+
+
+def _mapping(raw: object, where: str) -> Mapping[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise _Refused(f"{where}: {_shown(raw)} is not an object")
+    return raw
+
+
+def _list(raw: object, where: str) -> Sequence[object]:
+    if not isinstance(raw, list | tuple):
+        raise _Refused(f"{where}: {_shown(raw)} is not a list")
+    return raw
+
+
+def _whole(raw: object, where: str, least: int, most: int) -> int:
+    if not isinstance(raw, int) or isinstance(raw, bool) or not least <= raw <= most:
+        raise _Refused(f"{where}: {_shown(raw)} is not a whole number from {least} to {most}")
+    return raw
+
+
+def _number(raw: object, where: str, least: float, most: float) -> float:
+    """A finite number in the range; NaN is in no range."""
+    if not isinstance(raw, int | float) or isinstance(raw, bool) or not least <= raw <= most:
+        raise _Refused(f"{where}: {_shown(raw)} is not a number from {least:g} to {most:g}")
+    return float(raw)
+
+
+def _shown(raw: object) -> str:
+    """What was found instead, cut short; a number of thousands of digits, too, is told and does not raise."""
+    if isinstance(raw, Mapping | list | tuple):
+        return "an object" if isinstance(raw, Mapping) else "a list"
+    if isinstance(raw, int) and raw.bit_length() > 64:
+        return f"a number of {raw.bit_length()} bits"
+    return ascii(raw if not isinstance(raw, str) else raw[:SHOWN])
