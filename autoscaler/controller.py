@@ -3,6 +3,9 @@
 Observe (all fleets, then all signals at once), decide, act, report. Deciding is the core's, seeing and acting the
 adapters'; what is left here is the order, the memory between ticks, and the isolation of one fleet from another.
 
+Reading and writing a fleet are errands (errands.py): one that hangs is left behind and found at a later tick, and until
+then its fleet is held. So a target that takes 8 s to time out costs the others 0.25 s once, not 8 s at every tick.
+
 Adapters answer faults as values. An exception that still escapes is a bug: this is the one place that catches it,
 logs it with its traceback, holds that fleet, and goes on with the next. What was seen is remembered even when acting
 on it failed.
@@ -11,44 +14,37 @@ on it failed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from autoscaler.core.decide import Decision, Memory, Policy, decide
-from autoscaler.core.fleet import Fleet, Phase
+from autoscaler.core.decide import Decision, Memory, decide
+from autoscaler.core.fleet import Fleet
 from autoscaler.core.observation import Gap, Observation, Signals
 from autoscaler.core.plan import Action, Outcome, Verdict
 from autoscaler.core.reason import Finding, Reason, Stage
-from autoscaler.core.status import Status, status_of, unreadable
-from autoscaler.ports import Clock, Fault, FleetGateway, FleetScope, Leadership, SignalSource, StatusSink
+from autoscaler.core.state import resume
+from autoscaler.core.status import Status, refused, status_of, unreadable
+from autoscaler.errands import Pace
+from autoscaler.ports import (
+    Clock,
+    Fault,
+    FleetGateway,
+    FleetScope,
+    Leadership,
+    Managed,
+    Roster,
+    SignalSource,
+    StatusSink,
+    Unusable,
+)
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Managed:
-    """One fleet under management: its policy, and where its signals are found."""
-
-    key: str
-    namespace: str
-    model: str
-    policy: Policy
-    engine: str = "vllm"
-    gateway: str | None = None
-    window_s: float = 60.0
-    queries: Mapping[str, str] = field(default_factory=dict)
-
-    def scope(self, fleet: Fleet) -> FleetScope:
-        """Where to look now: the pods whose work belongs to each role at this moment."""
-        pods = {
-            role: tuple(replica.name for replica in pool.in_phase(Phase.SERVING, Phase.DRAINING))
-            for role, pool in fleet.pools.items()
-        }
-        return FleetScope(self.key, self.namespace, self.model, self.engine, self.gateway, pods, self.window_s, self.queries)
+Outcomes = tuple[Outcome, ...]
 
 
 class Alone:
@@ -59,42 +55,117 @@ class Alone:
         return 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """The writes of one decision, under way in an errand of their own."""
+
+    actions: tuple[Action, ...]
+    ended: Future[Outcomes]
+
+    @property
+    def unanswered(self) -> Outcomes:
+        """What can be said of them before that has ended."""
+        return tuple(Outcome(action, Verdict.PENDING, "no answer yet") for action in self.actions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One fleet's tick between deciding and reporting: what was seen and decided, and the write to tell of, if any."""
+
+    managed: Managed
+    observation: Observation
+    decision: Decision
+    write: _Write | None
+
+
 class Controller:
     """Keeps the fleets it manages the right size, one `tick` at a time. Not thread-safe: one tick at once.
 
-    Without the leadership it does everything but act: its memory stays warm, so a successor need not wait for a
-    stabilization window before it may shrink.
+    Each fleet is looked at on the beats nearest to its own `Managed.tick_s`. Without the leadership it does everything but
+    act: its memory stays warm, so a successor need not wait for a stabilization window before it may shrink.
     """
 
     def __init__(
         self,
-        managed: Sequence[Managed],
+        roster: Roster,
         clock: Clock,
         signals: SignalSource,
         gateway: FleetGateway,
         sinks: Sequence[StatusSink] = (),
         leadership: Leadership | None = None,
+        *,
+        pace: Pace | None = None,
     ) -> None:
-        self._managed = {fleet.key: fleet for fleet in managed}
-        self._clock, self._signals, self._gateway, self._sinks = clock, signals, gateway, sinks
-        self._leadership = leadership or Alone()
-        self._memory: dict[str, Memory] = {}
+        self._roster, self._clock, self._signals, self._gateway, self._sinks = roster, clock, signals, gateway, sinks
+        self._leadership, self._pace = leadership or Alone(), pace or Pace()
+        self._memory: dict[str, tuple[str, Memory]] = {}  # by key: of which object, and what is remembered
+        self._known: set[str] = set()
+        self._slots: dict[str, int] = {}
+        self._reading: dict[str, Future[Fleet | Fault]] = {}
+        self._writes: dict[str, _Write] = {}
+
+    def warm(self) -> None:
+        """Look at every fleet once, with more patience than a tick has, so that the first tick sees what there is."""
+        now = self._clock.now()
+        managed = [one for one in self._roster.managed() if isinstance(one, Managed)]
+        looks = [self._pace.executor.submit(self._read_fleet, one.key, now) for one in managed]
+        self._pace.settle_slowly(looks)
 
     def tick(self) -> tuple[Status, ...]:
-        """One look at every fleet and what followed from it, in the order they are managed."""
+        """One look at every fleet that is due and what followed from it, in the order they are managed."""
         now = self._clock.now()
-        fleets = {key: self._read_fleet(key, now) for key in self._managed}
-        scopes = [self._managed[key].scope(fleet) for key, fleet in fleets.items() if isinstance(fleet, Fleet)]
+        roster = self._roster.managed()
+        self._forget({one.key for one in roster})
+        due = [one for one in roster if self._is_due(one, now)]
+        managed = [one for one in due if isinstance(one, Managed)]
+        fleets = self._read_fleets(managed, now)
+        scopes = [one.scope(fleet) for one in managed if isinstance(fleet := fleets[one.key], Fleet)]
         signals = self._read_signals(scopes, now)
-        statuses = tuple(self._tick_one(self._managed[key], fleet, signals.get(key), now) for key, fleet in fleets.items())
+        hanging = set(self._writes)
+        turns = [self._begin(one, fleets.get(one.key), signals.get(one.key), now) for one in due]
+        self._pace.settle([write.ended for key, write in self._writes.items() if key not in hanging])
+        statuses = tuple(self._end(turn) for turn in turns)
         for status in statuses:
             self._report(status)
         return statuses
+
+    def finish(self) -> bool:
+        """Wait a moment for writes that are under way; whether all have ended. No tick may follow."""
+        self._pace.settle([write.ended for write in self._writes.values()])
+        return all(write.ended.done() for write in self._writes.values())
+
+    def _is_due(self, one: Managed | Unusable, now: float) -> bool:
+        """Due once in every stretch of `tick_s`. The stretches of all fleets begin together, so that one query serves all."""
+        if self._pace.beat_s is None or one.tick_s <= self._pace.beat_s:
+            return True
+        slot, last = int((now + self._pace.beat_s / 2) // one.tick_s), self._slots.get(one.key)
+        self._slots[one.key] = slot
+        return slot != last
+
+    def _forget(self, keys: set[str]) -> None:
+        """Fleets that are managed no more. A write still under way ends by itself; its outcome concerns nobody."""
+        for gone in self._known - keys:
+            for remembered in (self._slots, self._memory, self._writes):
+                remembered.pop(gone, None)
+            for sink in self._sinks:
+                _attempt("forgetting", gone, partial(sink.forget, gone), lambda _: None)
+        self._known = keys
+
+    def _read_fleets(self, managed: Iterable[Managed], now: float) -> dict[str, Fleet | Fault]:
+        """Every fleet; a Fault for one whose reading hangs. It is not read again, nor waited for, before that has ended."""
+        hanging = {key: errand for key, errand in self._reading.items() if not errand.done()}
+        begun = {one.key: self._pace.executor.submit(self._read_fleet, one.key, now) for one in managed if one.key not in hanging}
+        self._pace.settle(begun.values())
+        self._reading = hanging | begun
+        unread = Fault("cluster", "no answer yet; the other fleets do not wait for it")
+        return {key: errand.result() if errand.done() else unread for key, errand in self._reading.items()}
 
     def _read_fleet(self, key: str, now: float) -> Fleet | Fault:
         return _attempt("reading the fleet", key, lambda: self._gateway.read(key, now), lambda why: Fault("fleet", why))
 
     def _read_signals(self, scopes: Sequence[FleetScope], now: float) -> Mapping[str, Signals]:
+        if not scopes:
+            return {}
         return _attempt(
             "reading the signals",
             "",
@@ -102,47 +173,79 @@ class Controller:
             lambda why: {scope.key: Signals.unknown(Gap.MALFORMED, why) for scope in scopes},
         )
 
-    def _tick_one(self, managed: Managed, fleet: Fleet | Fault, signals: Signals | None, now: float) -> Status:
-        if isinstance(fleet, Fault):
-            return _held(managed, now, Stage.OBSERVE, Reason.FLEET_UNREADABLE, f"{fleet.door}: {fleet.detail}")
+    def _begin(self, one: Managed | Unusable, fleet: Fleet | Fault | None, signals: Signals | None, now: float) -> _Turn | Status:
+        """Decide, and set the writes going; a Status at once where there is nothing to decide on."""
+        if isinstance(one, Unusable):
+            return refused(one.key, now, one.finding)
+        if not isinstance(fleet, Fleet):
+            why = f"{fleet.door}: {fleet.detail}" if fleet else "it was not read"
+            return _held(one, now, Finding(Stage.OBSERVE, Reason.FLEET_UNREADABLE, why))
         signals = signals or Signals.unknown(Gap.MISSING, "the signal source gave nothing for this fleet")
         observation = Observation(now, fleet, signals)
         return _attempt(
             "the tick",
-            managed.key,
-            lambda: self._decide_and_act(managed, observation),
-            lambda why: _held(managed, now, Stage.PLAN, Reason.INTERNAL_ERROR, why),
+            one.key,
+            lambda: self._decide(one, observation),
+            lambda why: _held(one, now, Finding(Stage.PLAN, Reason.INTERNAL_ERROR, why)),
         )
 
-    def _decide_and_act(self, managed: Managed, observation: Observation) -> Status:
-        decision = decide(observation, self._memory.get(managed.key, Memory()), managed.policy)
-        self._memory[managed.key] = decision.memory
-        outcomes = self._act(managed.key, decision, observation.now)
-        if len(outcomes) < len(decision.plan.to_apply) and self._leadership.term() is None:
-            decision = _standing_by(decision)
-        return status_of(observation, decision, outcomes, managed.policy)
+    def _decide(self, managed: Managed, observation: Observation) -> _Turn | Status:
+        memory = self._recall(managed, observation.now)
+        if isinstance(memory, Finding):
+            return _held(managed, observation.now, memory)
+        decision = decide(observation, memory, managed.policy)
+        self._memory[managed.key] = managed.uid, decision.memory
+        write = self._writes.get(managed.key)
+        if write is not None and decision.plan.to_apply:
+            text = "an earlier write was not answered in time; nothing is written before the next look"
+            decision = _noting(decision, Reason.WRITE_PENDING, text)
+        elif decision.plan.to_apply:
+            ended = self._pace.executor.submit(self._act, managed.key, decision, observation.now)
+            write = self._writes[managed.key] = _Write(decision.plan.to_apply, ended)
+        return _Turn(managed, observation, decision, write)
 
-    def _act(self, key: str, decision: Decision, now: float) -> tuple[Outcome, ...]:
+    def _recall(self, managed: Managed, now: float) -> Memory | Finding:
+        """What is remembered of this very object; what an earlier leader left of it at first sight."""
+        uid, memory = self._memory.get(managed.key, (None, None))
+        return memory if memory is not None and uid == managed.uid else resume(managed.state, now)
+
+    def _end(self, turn: _Turn | Status) -> Status:
+        """The status of one fleet's tick, with what has become of its writes so far."""
+        if isinstance(turn, Status):
+            return turn
+        decision = turn.decision
+        outcomes: Outcomes = ()
+        if turn.write is not None:
+            ended = turn.write.ended.done()  # asked once: a write that ends just now is told at the next tick
+            outcomes = turn.write.ended.result() if ended else turn.write.unanswered
+            if ended:
+                self._writes.pop(turn.managed.key, None)
+        if len(outcomes) < len(decision.plan.to_apply) and self._leadership.term() is None:
+            decision = _noting(decision, Reason.STANDING_BY, "another controller leads, or nobody does; this one only watches")
+        return status_of(turn.observation, decision, outcomes, turn.managed.policy)
+
+    def _act(self, key: str, decision: Decision, now: float) -> Outcomes:
         """Apply what may be applied, in order. After a conflict the rest waits for the next tick: it was decided on a
         fleet that is no more. A write that is refused or fails holds nobody else up, for growth is granted on GPUs that
         are free before any shrink; otherwise a shrink that is refused for good would forbid the other role to grow.
         """
         outcomes: list[Outcome] = []
         for action in decision.plan.to_apply:
-            if self._leadership.term() is None:
+            term = self._leadership.term()
+            if term is None:
                 break
-            outcome = self._apply(key, action, now)
+            outcome = self._apply(key, action, now, term)
             log.info("%s %s %s -> %s: %s", key, action.role, action.from_replicas, action.to_replicas, outcome.verdict)
             outcomes.append(outcome)
             if outcome.verdict is Verdict.CONFLICT:
                 break
         return tuple(outcomes)
 
-    def _apply(self, key: str, action: Action, now: float) -> Outcome:
+    def _apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
         return _attempt(
             "acting",
             key,
-            lambda: self._gateway.apply(key, action, now),
+            lambda: self._gateway.apply(key, action, now, term),
             lambda why: Outcome(action, Verdict.FAILED, why),
         )
 
@@ -160,10 +263,11 @@ def _attempt(what: str, fleet: str, act: Callable[[], T], instead: Callable[[str
         return instead(f"{type(error).__name__}: {error}")
 
 
-def _standing_by(decision: Decision) -> Decision:
-    finding = Finding(Stage.ACT, Reason.STANDING_BY, "another controller leads, or nobody does; this one only watches")
+def _noting(decision: Decision, reason: Reason, text: str) -> Decision:
+    """The same decision with one more thing to know about acting on it."""
+    finding = Finding(Stage.ACT, reason, text)
     return replace(decision, plan=replace(decision.plan, findings=(*decision.plan.findings, finding)))
 
 
-def _held(managed: Managed, now: float, stage: Stage, reason: Reason, text: str) -> Status:
-    return unreadable(managed.key, now, managed.policy, Finding(stage, reason, text))
+def _held(managed: Managed, now: float, finding: Finding) -> Status:
+    return unreadable(managed.key, now, managed.policy, finding)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from autoscaler.core.fleet import Fleet, Role
+from autoscaler.core.decide import Policy
+from autoscaler.core.fleet import Fleet, Phase, Role
 from autoscaler.core.observation import Signals
 from autoscaler.core.plan import Action, Outcome
+from autoscaler.core.reason import Finding
 from autoscaler.core.status import Status
 
 
@@ -42,11 +44,58 @@ class FleetScope:
     queries: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Managed:
+    """One fleet under management: its policy, and where its signals are found.
+
+    `tick_s`: how often its owner wants it looked at. `uid` tells two objects of one name apart; `state` is what an earlier
+    leader left of this fleet (core/state.py), None where nothing was kept.
+    """
+
+    key: str
+    namespace: str
+    model: str
+    policy: Policy
+    engine: str = "vllm"
+    gateway: str | None = None
+    window_s: float = 60.0
+    queries: Mapping[str, str] = field(default_factory=dict)
+    tick_s: float = 15.0
+    uid: str = ""
+    state: Mapping[str, Any] | None = None
+
+    def scope(self, fleet: Fleet) -> FleetScope:
+        """Where to look now: the pods whose work belongs to each role at this moment."""
+        pods = {
+            role: tuple(replica.name for replica in pool.in_phase(Phase.SERVING, Phase.DRAINING))
+            for role, pool in fleet.pools.items()
+        }
+        return FleetScope(self.key, self.namespace, self.model, self.engine, self.gateway, pods, self.window_s, self.queries)
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A policy that cannot be worked by: whose, and why. Nothing is done about its fleet until it is mended."""
+
+    key: str
+    finding: Finding
+    tick_s: float = 15.0
+    uid: str = ""
+
+
 class Clock(Protocol):
     """Tells the time."""
 
     def now(self) -> float:
         """Seconds; only differences and order matter to the core."""
+        ...
+
+
+class Roster(Protocol):
+    """Tells which fleets there are. They come and go while the controller runs."""
+
+    def managed(self) -> Sequence[Managed | Unusable]:
+        """Every policy as it stands now, one entry per key. Never waits for the outside."""
         ...
 
 
@@ -59,14 +108,14 @@ class SignalSource(Protocol):
 
 
 class FleetGateway(Protocol):
-    """Reads and changes the replicas of one fleet."""
+    """Reads and changes the replicas of one fleet. Called from several threads at once, for one fleet from one at a time."""
 
     def read(self, key: str, now: float) -> Fleet | Fault:
         """The fleet as it stands."""
         ...
 
-    def apply(self, key: str, action: Action, now: float) -> Outcome:
-        """Carry out one action if the fleet still is what the action was decided on."""
+    def apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
+        """Carry out one action, in this term of leadership, if the fleet still is what the action was decided on."""
         ...
 
 
@@ -82,5 +131,9 @@ class StatusSink(Protocol):
     """Where a fleet's status goes after each tick."""
 
     def report(self, status: Status) -> None:
-        """Publish; must not raise for what the outside did."""
+        """Publish; must neither wait nor raise for what the outside did."""
+        ...
+
+    def forget(self, key: str) -> None:
+        """The fleet is managed no more."""
         ...

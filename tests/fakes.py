@@ -18,7 +18,7 @@ from autoscaler.core.fleet import Fleet, Phase, Pool, Replica, Role, SloKind
 from autoscaler.core.observation import Gap, Gauges, Histogram, Known, RoleSignals, Signals, Traffic, Unknown
 from autoscaler.core.plan import Action, Mode, Outcome, PoolLimits, Verdict
 from autoscaler.core.status import Status
-from autoscaler.ports import Fault, FleetScope
+from autoscaler.ports import Fault, FleetScope, Managed, Unusable
 
 KEY = "models/chat"
 LONG_AGO_S = -86_400.0
@@ -127,7 +127,8 @@ class FakeFleet:
     go first, or the oldest.
 
     It keeps the precondition: an action decided on another count is a conflict. `unreadable` makes a read answer a
-    fault or raise; `answers` makes the writes to one role end otherwise. `applied` is every write that was tried.
+    fault or raise; `answers` makes the writes to one role end otherwise. `applied` is every write that was tried, `terms`
+    in which term of leadership each.
     """
 
     def __init__(self, *fleets: Fleet, start_s: float = 0.0, drain_s: float = 0.0, oldest_first: bool = False) -> None:
@@ -136,6 +137,7 @@ class FakeFleet:
         self.unreadable: dict[str, Fault | Exception] = {}
         self.answers: dict[tuple[str, Role], Verdict | Exception] = {}
         self.applied: list[tuple[str, Action]] = []
+        self.terms: list[int] = []
         self._made = 0
 
     def read(self, key: str, now: float) -> Fleet | Fault:
@@ -149,9 +151,10 @@ class FakeFleet:
         self.fleets[key] = Fleet(key, pools)
         return self.fleets[key]
 
-    def apply(self, key: str, action: Action, now: float) -> Outcome:
+    def apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
         """Scale, unless `answers` or the precondition say otherwise."""
         self.applied.append((key, action))
+        self.terms.append(term)
         answer = self.answers.get((key, action.role), Verdict.APPLIED)
         if isinstance(answer, Exception):
             raise answer
@@ -190,16 +193,34 @@ class FakeFleet:
 
 @dataclass
 class FakeSink:
-    """Keeps what is reported, or raises `error`."""
+    """Keeps what is reported and what is to be forgotten, or raises `error`."""
 
     error: Exception | None = None
     reported: list[Status] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
 
     def report(self, status: Status) -> None:
         """Keep or raise."""
         if self.error is not None:
             raise self.error
         self.reported.append(status)
+
+    def forget(self, key: str) -> None:
+        """Keep or raise."""
+        if self.error is not None:
+            raise self.error
+        self.forgotten.append(key)
+
+
+@dataclass
+class FakeRoster:
+    """Fleets that a test adds and takes away."""
+
+    entries: list[Managed | Unusable] = field(default_factory=list)
+
+    def managed(self) -> Sequence[Managed | Unusable]:
+        """Those of the moment."""
+        return tuple(self.entries)
 
 
 @dataclass

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
-from autoscaler.controller import Controller, Managed
+from autoscaler.controller import Controller
 from autoscaler.core.decide import Policy
 from autoscaler.core.fleet import Fleet, Phase, Role
 from autoscaler.core.observation import Gap, Signals
 from autoscaler.core.plan import Action, Mode, Outcome, Verdict
-from autoscaler.core.reason import Reason
+from autoscaler.core.reason import Finding, Reason
+from autoscaler.core.reason import Stage as Step
 from autoscaler.core.status import Status
-from autoscaler.ports import Fault
-from tests.fakes import FakeClock, FakeFleet, FakeLeadership, FakeSink, ScriptedSignals, fleet, policy, pool, signals
+from autoscaler.errands import Daemons, Pace
+from autoscaler.ports import Fault, Managed, Unusable
+from tests.fakes import FakeClock, FakeFleet, FakeLeadership, FakeRoster, FakeSink, ScriptedSignals, fleet, policy, pool, signals
 
 A, B, C = "models/a", "models/b", "models/c"
 
@@ -29,13 +34,14 @@ class Stage:
     ) -> None:
         self.clock, self.sinks = FakeClock(), [FakeSink(), FakeSink()]
         self.cluster, self.signals = cluster(*(fleet(key=key) for key in keys)), ScriptedSignals()
-        self.managed = [Managed(key, "models", key, (wanted or {}).get(key, policy())) for key in keys]
+        self.roster = FakeRoster([Managed(key, "models", key, (wanted or {}).get(key, policy())) for key in keys])
         self.restart()
         self.see(rps)
 
-    def restart(self, leadership: FakeLeadership | None = None) -> None:
+    def restart(self, leadership: FakeLeadership | None = None, pace: Pace | None = None) -> None:
         """A new controller that knows nothing of what the old one saw."""
-        self.controller = Controller(self.managed, self.clock, self.signals, self.cluster, self.sinks, leadership)
+        doors = self.clock, self.signals, self.cluster
+        self.controller = Controller(self.roster, *doors, self.sinks, leadership, pace=pace)
 
     def see(self, rps: float) -> None:
         """From now on every fleet sees this load."""
@@ -155,9 +161,9 @@ def test_after_a_conflict_the_rest_of_the_plan_waits_for_the_next_tick() -> None
 class Meddled(FakeFleet):
     """Somebody scales by hand just before each write."""
 
-    def apply(self, key: str, action: Action, now: float) -> Outcome:
+    def apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
         self.scale(key, action.role, 7, now)
-        return super().apply(key, action, now)
+        return super().apply(key, action, now, term)
 
 
 def test_an_action_carries_what_it_was_decided_on_so_that_a_human_in_between_wins() -> None:
@@ -267,6 +273,7 @@ def test_leading_is_asked_before_every_write() -> None:
     stage.restart(FakeLeadership([3, None]))
     status = stage.tick()[A]
     assert len(stage.cluster.applied) == len(status.outcomes) == 1
+    assert stage.cluster.terms == [3]
     assert Reason.STANDING_BY in reasons(status)
 
 
@@ -286,3 +293,152 @@ def test_a_successor_that_watched_need_not_wait_for_a_window() -> None:
     leadership.terms = [1]
     stage.tick()
     assert stage.desired(A) == [1, 1]
+
+
+class Hanging(FakeFleet):
+    """`hanging` names whose reads and writes hang until `released`, as those of a server that does not answer."""
+
+    def __init__(self, *fleets: Fleet) -> None:
+        super().__init__(*fleets)
+        self.hanging: set[tuple[str, str]] = set()
+        self.released, self.asked = threading.Event(), Counter[tuple[str, str]]()
+
+    def read(self, key: str, now: float) -> Fleet | Fault:
+        self._wait("read", key)
+        return super().read(key, now)
+
+    def apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
+        self._wait("apply", key)
+        return super().apply(key, action, now, term)
+
+    def _wait(self, what: str, key: str) -> None:
+        self.asked[what, key] += 1
+        if (what, key) in self.hanging:
+            assert self.released.wait(30)
+
+
+@pytest.fixture
+def hanging() -> Iterator[tuple[Stage, Hanging]]:
+    """A controller over three fleets with errands in threads, and its gateway."""
+    stage = Stage(A, B, C, cluster=Hanging)
+    assert isinstance(stage.cluster, Hanging)
+    stage.restart(pace=Pace(Daemons(), grace_s=0.1))
+    yield stage, stage.cluster
+    stage.cluster.released.set()
+
+
+def until_ended(stage: Stage, key: str, verdict: Verdict) -> list[Outcome]:
+    """The first outcomes of a fleet that bear this verdict; the errand's thread needs a moment to come home."""
+    for _ in range(100):
+        outcomes = stage.tick()[key].outcomes
+        if verdict in [outcome.verdict for outcome in outcomes]:
+            return list(outcomes)
+        time.sleep(0.01)
+    raise AssertionError(f"{key} never told {verdict}")
+
+
+def test_a_fleet_whose_reading_hangs_is_held_asked_once_and_holds_up_nobody(hanging: tuple[Stage, Hanging]) -> None:
+    stage, cluster = hanging
+    cluster.hanging.add(("read", B))
+    for _ in range(3):
+        statuses = stage.tick()
+        assert reasons(statuses[B]) == {Reason.FLEET_UNREADABLE}
+    assert (stage.desired(A), stage.desired(B), stage.desired(C)) == ([5, 5], [2, 2], [5, 5])
+    assert cluster.asked["read", B] == 1
+    cluster.hanging.clear()
+    cluster.released.set()
+    until_ended(stage, B, Verdict.APPLIED)
+    assert stage.desired(B) == [5, 5]
+
+
+def test_a_write_that_hangs_is_told_as_pending_and_is_not_repeated_before_it_ended(hanging: tuple[Stage, Hanging]) -> None:
+    stage, cluster = hanging
+    cluster.hanging.add(("apply", B))
+    first = stage.tick()
+    assert [outcome.verdict for outcome in first[B].outcomes] == [Verdict.PENDING] * 2
+    assert [outcome.verdict for outcome in first[A].outcomes] == [Verdict.APPLIED] * 2
+    second = stage.tick()[B]
+    assert Reason.WRITE_PENDING in reasons(second)
+    assert cluster.asked["apply", B] == 1
+    assert stage.desired(C) == [5, 5]
+    cluster.hanging.clear()
+    cluster.released.set()
+    assert [outcome.verdict for outcome in until_ended(stage, B, Verdict.APPLIED)] == [Verdict.APPLIED] * 2
+    assert stage.desired(B) == [5, 5]
+
+
+def test_a_write_found_at_a_later_tick_is_told_once(hanging: tuple[Stage, Hanging]) -> None:
+    stage, cluster = hanging
+    cluster.hanging.add(("apply", B))
+    stage.tick()
+    cluster.hanging.clear()
+    cluster.released.set()
+    until_ended(stage, B, Verdict.APPLIED)
+    assert stage.tick()[B].outcomes == ()
+
+
+def test_the_first_look_waits_for_slow_lists_and_the_first_tick_then_does_not() -> None:
+    stage = Stage(A, cluster=Hanging)
+    cluster = stage.cluster
+    assert isinstance(cluster, Hanging)
+    cluster.hanging.add(("read", A))
+    stage.restart(pace=Pace(Daemons(), grace_s=0.1, warm_s=30.0))
+    threading.Timer(0.3, cluster.released.set).start()
+    stage.controller.warm()
+    assert Reason.FLEET_UNREADABLE not in reasons(stage.tick()[A])
+
+
+def test_fleets_come_and_go_while_the_controller_runs() -> None:
+    stage = Stage(A, B)
+    there = stage.roster.entries.pop()
+    assert list(stage.tick()) == [A]
+    stage.roster.entries.append(there)
+    assert list(stage.tick()) == [A, B]
+    stage.roster.entries.remove(there)
+    stage.tick()
+    assert [sink.forgotten for sink in stage.sinks] == [[B], [B]]
+    assert stage.desired(B) == [5, 5]
+
+
+def test_a_policy_that_cannot_be_used_holds_its_fleet_with_the_reason_and_no_other() -> None:
+    stage = Stage(A, B)
+    finding = Finding(Step.OBSERVE, Reason.INVALID_POLICY, "spec.profile: a0 must be above 0")
+    stage.roster.entries[1] = Unusable(B, finding)
+    statuses = stage.tick()
+    assert reasons(statuses[B]) == {Reason.INVALID_POLICY}
+    assert (stage.desired(A), stage.desired(B)) == ([5, 5], [2, 2])
+    assert stage.signals.reads == [(A,)]
+
+
+def test_memory_survives_a_policy_that_is_broken_and_mended_but_not_another_object_of_its_name() -> None:
+    """Five quiet minutes allow a shrink, though the policy was unusable for a moment; not for one made anew."""
+    for mended_as, expected in (("", [1, 1]), ("another-uid", [2, 2])):
+        stage = Stage(A, rps=4.0)
+        quiet(stage, 285.0)
+        (before,) = stage.roster.entries
+        stage.roster.entries = [Unusable(A, Finding(Step.OBSERVE, Reason.INVALID_POLICY, "mistyped"))]
+        stage.tick()
+        assert isinstance(before, Managed)
+        stage.roster.entries = [replace(before, uid=mended_as)]
+        quiet(stage, 30.0)
+        assert stage.desired(A) == expected
+
+
+def test_what_an_earlier_leader_left_and_nobody_here_can_read_holds_the_fleet_and_is_left_alone() -> None:
+    stage = Stage(A, B)
+    stage.roster.entries[0] = Managed(A, "models", A, policy(), state={"format": 99})
+    status = stage.tick()[A]
+    assert reasons(status) == {Reason.STATE_UNREADABLE}
+    assert status.state is None
+    assert (stage.desired(A), stage.desired(B)) == ([2, 2], [5, 5])
+
+
+def test_each_fleet_is_looked_at_as_often_as_its_owner_wants() -> None:
+    """A beat of 1 s; one fleet wants every 5 s, one every 15 s. Their looks fall together, so that one query serves both."""
+    stage = Stage(A, B)
+    stage.roster.entries = [Managed(A, "models", A, policy(), tick_s=5.0), Managed(B, "models", B, policy(), tick_s=15.0)]
+    stage.restart(pace=Pace(beat_s=1.0))
+    stage.clock.at = 1000.3
+    looks = [tuple(stage.tick(after_s=1.0)) for _ in range(60)]
+    assert [look for look in looks[1:] if look].count((A, B)) == 4
+    assert [look for look in looks[1:] if look].count((A,)) == 8

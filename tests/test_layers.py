@@ -31,6 +31,8 @@ OUTSIDE: Mapping[str, frozenset[str]] = {
     "policy": frozenset({"pydantic", "pydantic_core", "yaml"}),
     "policy_file": frozenset({"pydantic"}),
     "ports": frozenset(),
+    "roster": frozenset(),
+    "errands": frozenset(),
     "controller": frozenset(),
     "adapters": ANY,  # one client each, see `crowded_adapters`
     "apps": frozenset({"fastapi", "pydantic", "starlette", "uvicorn"}),

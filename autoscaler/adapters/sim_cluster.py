@@ -38,7 +38,7 @@ class SimulatedFleetClient:
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             return Fault("cluster", f"{self._url} answers what no fleet is: {error}")
 
-    def apply(self, key: str, action: Action, now: float) -> Outcome:
+    def apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
         """Write the absolute count if the fleet still is what the action was decided on."""
         body = {"role": action.role.value, "from": action.from_replicas, "to": action.to_replicas}
         try:
@@ -52,6 +52,8 @@ def _fleet(key: str, body: dict[str, Any], now: float) -> Fleet:
     """Ages become times on our clock: the two processes need not agree on the hour."""
     pools = {}
     for name, pool in body["pools"].items():
-        replicas = tuple(Replica(r["name"], Phase(r["phase"]), now - float(r["age_s"])) for r in pool["replicas"])
+        replicas = tuple(
+            Replica(r["name"], Phase(r["phase"]), now - float(r["age_s"]), now - float(r["born_age_s"])) for r in pool["replicas"]
+        )
         pools[Role(name)] = Pool(Role(name), int(pool["desired"]), replicas, int(pool["gpus_per_replica"]))
     return Fleet(key, pools)

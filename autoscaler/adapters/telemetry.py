@@ -32,3 +32,8 @@ class Transitions:
             if self._known.get(name) != now:
                 log.info("%s %s=%s %s: %s", status.key, condition.type, condition.status, condition.reason, condition.message)
             self._known[name] = now
+
+    def forget(self, key: str) -> None:
+        """Log that a fleet is managed no more."""
+        log.info("%s is managed no more", key)
+        self._known = {name: known for name, known in self._known.items() if name[0] != key}

@@ -8,10 +8,10 @@ the controller's StatusSink, keeps a bounded history per fleet, and hands every 
 The slow watcher pays. A subscription holds at most `queue` frames and drops its oldest, so `report` never waits for a
 browser; a chart with a few points fewer is the whole damage.
 
-Frames are kept as JSON text, made once however many watch, and without findings: about 1.6 kB a tick for two roles,
+Frames are kept as JSON text, made once however many watch, and without findings: about 1.8 kB a tick for two roles,
 where the dictionaries would be 20 times that. 2,880 ticks of 15 s are 12 hours in 5 MB. Findings stay with the newest
 frame and the newest `explained` decisions (holds among them), so that an old decision can still be asked why. Many fleets share
-`total` frames (40,000: some 64 MB), so 1,000 fleets keep 40 ticks each.
+`total` frames (40,000: some 72 MB), so 1,000 fleets keep 40 ticks each.
 
 An id is "run-sequence". The run is drawn anew for every feed, so a watcher of a process that has been restarted does
 not take its old sequence number for a place in the new one.
@@ -113,6 +113,11 @@ class Feed:
         with self._lock:
             self._publish(content)
 
+    def forget(self, key: str) -> None:
+        """A fleet that is managed no more is listed no more; who watches it sees no further frame."""
+        with self._lock:
+            self._tracks.pop(key, None)
+
     def annotate(self, *, score: Mapping[str, float | None] | None = None, speed: float | None = None) -> None:
         """What rides with the next frames: the run's score so far, and simulated seconds per real second."""
         with self._lock:
@@ -189,7 +194,7 @@ class Feed:
             track.explained.append(frame)
         track.document, track.latest = content, frame
         track.frames.append(self._frame(fleet, {name: value for name, value in content.items() if name != "findings"}))
-        self._forget(track)
+        self._trim(track)
         for subscription in self._subscriptions:
             subscription.push(frame)
 
@@ -198,7 +203,7 @@ class Feed:
         body = {"id": frame_id, "status": content, **self._extras}
         return Frame(self._sequence, frame_id, fleet, json.dumps(body, separators=(",", ":"), allow_nan=False))
 
-    def _forget(self, track: _Track) -> None:
+    def _trim(self, track: _Track) -> None:
         keep = min(self._history, max(1, self._total // len(self._tracks)))
         while len(track.frames) > keep:
             track.frames.popleft()

@@ -12,7 +12,7 @@ from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from pydantic import BaseModel, ConfigDict, Field
 
 from autoscaler.apps.loopback import LOCAL_NAMES
-from autoscaler.core.fleet import Fleet, Role
+from autoscaler.core.fleet import Fleet, Replica, Role
 
 
 class Steered(Protocol):
@@ -59,5 +59,12 @@ def create_app(steered: Steered) -> FastAPI:
 
 def _pool(fleet: Fleet, role: Role, now: float) -> dict[str, object]:
     pool = fleet.pools[role]
-    replicas = [{"name": r.name, "phase": r.phase.value, "age_s": max(0.0, now - r.since_s)} for r in pool.replicas]
+    replicas = [_replica(replica, now) for replica in pool.replicas]
     return {"desired": pool.desired, "gpus_per_replica": pool.gpus_per_replica, "replicas": replicas}
+
+
+def _replica(replica: Replica, now: float) -> dict[str, object]:
+    """Ages and not times: the asker has another clock."""
+    born_s = replica.since_s if replica.born_s is None else replica.born_s
+    ages = {"age_s": max(0.0, now - replica.since_s), "born_age_s": max(0.0, now - born_s)}
+    return {"name": replica.name, "phase": replica.phase.value, **ages}

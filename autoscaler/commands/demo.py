@@ -26,10 +26,10 @@ from rich.text import Text
 from autoscaler.adapters.own_metrics import OwnMetrics
 from autoscaler.apps.feed import Feed
 from autoscaler.commands.report import conditions, pools
-from autoscaler.commands.run import managed
 from autoscaler.controller import Controller
 from autoscaler.core.status import Status, document
 from autoscaler.policy_file import load_policies
+from autoscaler.roster import FixedRoster, managed
 from autoscaler.simulator.engine import FleetSpec, PoolSpec
 from autoscaler.simulator.pools import StartUp
 from autoscaler.simulator.replay import Slice
@@ -85,7 +85,8 @@ def _wire(policy: Path, requests: Iterator[Request], seed: int, speed: float) ->
     spec = FleetSpec(fleet.key, fleet.policy.profile, specs, START_UP, seed=seed)
     run = VirtualRun(Scenario(spec, fleet.policy.slos, interval_s=written.spec.behaviour.tick_seconds), requests)
     feed, latest, metrics = Feed(), _Latest(), OwnMetrics(run.scenario.interval_s / speed)
-    run.tick = metrics.timed(Controller([fleet], run.clock, run.signals, run.cluster, [feed, latest, metrics]).tick)
+    controller = Controller(FixedRoster([fleet]), run.clock, run.signals, run.cluster, [feed, latest, metrics])
+    run.tick = metrics.timed(controller.tick)
     return run, feed, latest, metrics
 
 
@@ -98,6 +99,9 @@ class _Latest:
     def report(self, status: Status) -> None:
         """Keep it."""
         self.document = document(status)
+
+    def forget(self, key: str) -> None:
+        """The fleet of a demo never goes."""
 
 
 def _requests(trace: Path | None, rate: float, seed: int) -> Iterator[Request]:

@@ -14,10 +14,10 @@ import click
 
 from autoscaler.apps.fleet_control import create_app
 from autoscaler.apps.loopback import serve
-from autoscaler.commands.run import managed
 from autoscaler.core.fleet import Role
 from autoscaler.policy_file import load_policies
 from autoscaler.refusal import Refusal
+from autoscaler.roster import managed
 from autoscaler.simulator.engine import Engine, FleetSpec, PoolSpec
 from autoscaler.simulator.exporters import FleetLabels, RealTimeFleet
 from autoscaler.simulator.pools import StartUp

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+BAD_NEWS = ("ScalingLimited", "Degraded")  # conditions that are fine while they are False
 STAGE_STYLE = {
     "observe": "cyan",
     "forecast": "blue",
@@ -63,10 +64,10 @@ def reasons(document: Mapping[str, Any]) -> Table:
 
 
 def conditions(document: Mapping[str, Any]) -> Text:
-    """The three conditions on one line; what is wrong is red and says why."""
+    """The conditions on one line; what is wrong is red and says why."""
     text = Text()
     for condition in document["conditions"]:
-        bad = condition["status"] is (condition["type"] == "ScalingLimited")
+        bad = condition["status"] is (condition["type"] in BAD_NEWS)
         word = f"{condition['type']}={condition['status']}"
         text.append(
             f"{word} ({condition['reason']}: {condition['message']})  " if bad else f"{word}  ", "red" if bad else "green"
@@ -82,7 +83,14 @@ def whole(document: Mapping[str, Any]) -> RenderableType:
 
 def notes(document: Mapping[str, Any]) -> list[Text]:
     """What the cluster says about its pools, a line each; nothing where all is well."""
-    return [Text(f"{role}: {pool['note']}", style="yellow") for role, pool in document["pools"].items() if pool["note"]]
+    return [Text(f"{role}: {line}", style="yellow") for role, pool in document["pools"].items() for line in _said(pool)]
+
+
+def _said(pool: Mapping[str, Any]) -> Iterator[str]:
+    for shortage in pool["shortages"]:
+        yield f"{shortage['replicas']} missing, {shortage['lack']}: {shortage['text']}"
+    if pool["note"]:
+        yield pool["note"]
 
 
 def number(value: float | None, digits: int) -> str:

@@ -26,7 +26,7 @@ class SimulatedCluster:
             return Fault("simulated cluster", f"no fleet {key!r}, only {self._engine.spec.key!r}")
         return self._engine.fleet()
 
-    def apply(self, key: str, action: Action, now: float) -> Outcome:
+    def apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
         """Scale one pool, if it still has the size the action started from."""
         fleet = self.read(key, now)
         if isinstance(fleet, Fault):

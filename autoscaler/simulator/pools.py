@@ -95,7 +95,7 @@ class SimPool:
 
     def snapshot(self) -> Pool:
         """The pool as the controller sees it."""
-        replicas = tuple(Replica(replica.name, replica.phase, replica.since_s) for replica in self.replicas)
+        replicas = tuple(Replica(replica.name, replica.phase, replica.since_s, replica.asked_s) for replica in self.replicas)
         return Pool(self.role, self.desired, replicas, self.gpus_per_replica)
 
     def exposed(self) -> Iterable[SimReplica]:

@@ -23,12 +23,13 @@ from statistics import median
 from rich.console import Console
 from rich.progress import track
 
-from autoscaler.commands.run import managed
-from autoscaler.controller import Controller, Managed
+from autoscaler.controller import Controller
 from autoscaler.core.fleet import Fleet, Phase, Pool, Replica
 from autoscaler.core.plan import Action, Outcome, Verdict
+from autoscaler.errands import Daemons, Pace
 from autoscaler.policy_file import load_policies
-from autoscaler.ports import FleetScope
+from autoscaler.ports import FleetScope, Managed
+from autoscaler.roster import FixedRoster, managed
 from tests.bench.prometheus_answers import canned, fleets
 
 POLICY = Path(__file__).parents[2] / "policies" / "chat.yaml"
@@ -67,7 +68,7 @@ class Standing:
         """The fleet."""
         return self._fleets[key]
 
-    def apply(self, key: str, action: Action, now: float) -> Outcome:
+    def apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
         """No."""
         return Outcome(action, Verdict.REFUSED, "this fleet stands")
 
@@ -79,7 +80,7 @@ def tick_cpu_s(count: int, replicas: int) -> float:
     owned = [Managed(one.key, one.namespace, one.model, template.policy, one.engine, one.gateway) for one in scopes]
     signals, _ = canned(scopes, read_s=60.0)
     clock = Steps()
-    controller = Controller(owned, clock, signals, Standing(scopes))
+    controller = Controller(FixedRoster(owned), clock, signals, Standing(scopes), pace=Pace(Daemons()))
     costs_s = []
     for _ in track(range(WARM_TICKS + COUNTED_TICKS), f"{count} fleets x {replicas}", console=Console(stderr=True)):
         clock.time_s += TICK_S

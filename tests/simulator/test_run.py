@@ -41,7 +41,7 @@ def grown(pauses: int) -> Score:
     def tick() -> None:
         if run.clock.now() in moves:
             seen, wanted = moves[run.clock.now()]
-            run.cluster.apply(KEY, Action(Role.DECODE, seen, wanted, Reason.SCALE_UP), run.clock.now())
+            run.cluster.apply(KEY, Action(Role.DECODE, seen, wanted, Reason.SCALE_UP), run.clock.now(), 0)
 
     run.tick = tick
     for pause in range(1, pauses + 1):

@@ -1,0 +1,99 @@
+"""What if something outside hangs?
+
+Whatever may hang is an errand, done in a thread of its own, and nobody waits for it longer than `settle` says. The wait
+is for progress, not for a fixed time: as long as errands come home, a thousand of them may take their second; when none
+has for `grace_s`, those that are left hang, and the rest of the fleets go on without them.
+
+The threads are daemons, unlike those of the standard library's pool, which are joined when the process ends: a SIGTERM
+must not wait for a server that does not answer. There may be `WORKERS` at once, made as they are needed, so that many
+time-outs of 8 s still leave room for others; a thread that waits costs some 20 KiB.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, ParamSpec, TypeVar
+
+WORKERS = 64
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class AtOnce(Executor):
+    """Does every errand while it is being given, for a caller that has all the time (a simulation, one single tick)."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """The errand, done. Raises what it raises."""
+        future: Future[T] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+class Daemons(Executor):
+    """Does up to `workers` errands at once in daemon threads; more wait in line."""
+
+    def __init__(self, workers: int = WORKERS) -> None:
+        self._room, self._idle = workers, threading.Semaphore(0)
+        self._line: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """The errand, under way or in line. Called from one thread only."""
+        future: Future[T] = Future()
+        self._line.put((future, partial(fn, *args, **kwargs)))
+        if not self._idle.acquire(blocking=False) and self._room:
+            self._room -= 1
+            threading.Thread(target=self._work, name=f"errands {self._room}", daemon=True).start()
+        return future
+
+    def _work(self) -> None:
+        while True:
+            future, errand = self._line.get()
+            try:
+                future.set_result(errand())
+            except BaseException as error:  # noqa: BLE001 - not handled, only carried: result() raises it where it is asked
+                future.set_exception(error)
+            del future, errand  # what it gave may be large, and the next errand late
+            self._idle.release()
+
+
+def settle(errands: Collection[Future[Any]], grace_s: float, within_s: float) -> None:
+    """Wait until all have ended, or none has for `grace_s` seconds, or `within_s` seconds are over."""
+    ends_s = time.monotonic() + within_s
+    home: SimpleQueue[Future[Any]] = SimpleQueue()
+    for errand in errands:
+        errand.add_done_callback(home.put)
+    with suppress(Empty):
+        for _ in errands:
+            home.get(timeout=max(0.0, min(grace_s, ends_s - time.monotonic())))
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a caller shares its time among its errands.
+
+    `executor` does the errands. `beat_s`: how often `tick` is called; None: every fleet is due at every tick. Errands of
+    which none came home for `grace_s` hang (within the 300 ms from a metric to the write); all those of one kind in one
+    tick get `within_s`, those of the very first look `warm_s`: lists of 20,000 pods take seconds.
+    """
+
+    executor: Executor = field(default_factory=AtOnce)
+    beat_s: float | None = None
+    grace_s: float = 0.25
+    within_s: float = 2.0
+    warm_s: float = 10.0
+
+    def settle(self, errands: Collection[Future[Any]]) -> None:
+        """Wait as long as a tick may."""
+        settle(errands, self.grace_s, self.within_s)
+
+    def settle_slowly(self, errands: Collection[Future[Any]]) -> None:
+        """Wait as long as the very first look may."""
+        settle(errands, self.warm_s, self.warm_s)
