@@ -61,10 +61,12 @@ def rewritten(node: Mapping[str, Any], **definitions: Mapping[str, Any]) -> dict
     return Rewriter({name: dict(known) for name, known in definitions.items()}, Additions({}, {}, {})).rewritten(node)
 
 
+@pytest.mark.slow  # a process
 def test_the_manifest_is_what_the_command_prints() -> None:
     assert autoscaler("crd") == MANIFEST.read_text(), "autoscaler crd > manifests/crd/pdautoscalers.yaml"
 
 
+@pytest.mark.slow  # a process
 def test_yaml_and_json_say_the_same() -> None:
     assert yaml.safe_load(MANIFEST.read_text()) == json.loads(autoscaler("crd", "--json")) == definition()
 
@@ -143,6 +145,7 @@ def test_every_field_of_a_stored_status_is_known(file: Path) -> None:
     assert known(json.loads(file.read_text())["status"], at("status"))
 
 
+@pytest.mark.slow  # a process
 def test_printing_the_crd_loads_no_cluster_client() -> None:
     program = "import sys, autoscaler.commands.crd as c; c.crd(False); sys.exit('kubernetes' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False).returncode == 0

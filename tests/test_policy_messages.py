@@ -17,6 +17,7 @@ NAME = "1 to 63 of a-z, 0-9 and -, a letter or digit at both ends"
 WORD = "1 to 253 characters without spaces"
 PROFILES = ", ".join(replica_profiles())
 SIGNALS = ", ".join(signals())
+SET = {"apiVersion": "disaggregatedset.x-k8s.io/v1", "kind": "DisaggregatedSet", "name": "llama"}
 INLINE = {"prefillSeconds": [0.01, 1e-4, 0.0], "decodeSeconds": [0.02, 1e-4, 1e-7], "kvTokens": 100_000}
 
 
@@ -162,6 +163,21 @@ def test_one_wrong_field_makes_one_exact_line(path: str, value: object, line: st
             "spec.pools.decode.target.apiVersion: leaderworkerset.x-k8s.io/v1 has no Deployment",
         ),
         (
+            "spec.pools.decode.target",
+            SET,
+            "spec.pools.decode.target.role: missing; a DisaggregatedSet has a count for each of its roles",
+        ),
+        (
+            "spec.pools.decode.target.role",
+            "decode",
+            'spec.pools.decode.target.role: "decode" is not allowed; only a DisaggregatedSet has roles inside',
+        ),
+        (
+            "spec.pools",
+            {role: {"target": {**SET, "role": "one"}, "max": 4} for role in ("prefill", "decode")},
+            "spec.pools.decode.target.name: DisaggregatedSet llama role one is the target of prefill already",
+        ),
+        (
             "spec.requestShape",
             {"promptTokens": 9, "uncachedTokens": 10, "outputTokens": 1},
             "spec.requestShape.uncachedTokens: 10 is above promptTokens 9 (allowed: 1..9)",
@@ -217,7 +233,7 @@ def test_a_line_names_the_field_to_change(path: str, value: object, line: str) -
         ("spec.profile", "spec.profile: missing (allowed: the name of a built-in replica profile, or its fields)"),
         ("spec.pools.decode", "spec.pools.decode: missing"),
         ("spec.pools.decode.max", "spec.pools.decode.max: missing (allowed: 1..1000)"),
-        ("spec.pools.decode.target", "spec.pools.decode.target: missing (fields: kind, apiVersion, name)"),
+        ("spec.pools.decode.target", "spec.pools.decode.target: missing (fields: kind, apiVersion, name, role)"),
         ("spec.slo", "spec.slo: missing (fields: ttft, tpot)"),
         ("spec.slo.tpot", "spec.slo.tpot: missing"),
         ("spec.slo.tpot.seconds", "spec.slo.tpot.seconds: missing (allowed: 0.0001..3600)"),

@@ -5,6 +5,7 @@ profiles.py    the replica profiles and names that ship with the product
 sections.py    each part of the document: its fields, their ranges, what two of them forbid together
 behaviour.py   the brakes, overridden field by field
 document.py    PDAutoscaler as a whole -> the frozen policy of the core
+claims.py      what a policy must have to itself
 crd/           the same as a Kubernetes type, for `autoscaler crd`
 surprises.py   what is valid and will still surprise its owner
 marked_yaml.py YAML with the line of every field, for policy_file.py, which reads the files

@@ -99,11 +99,11 @@ class Spec(Section):
     @field_validator("pools")
     @classmethod
     def _one_role_per_target(cls, pools: dict[Role, Pool]) -> dict[Role, Pool]:
-        owners: dict[tuple[str, str, str], Role] = {}
+        owners: dict[tuple[str, ...], Role] = {}
         for role, pool in pools.items():
             owners.setdefault(pool.target.identity, role)
         refuse(
-            Objection((role, "target", "name"), f"{pool.target.kind} {pool.target.name} is the target of {owner} already")
+            Objection((role, "target", "name"), f"{pool.target.called()} is the target of {owner} already")
             for role, pool in pools.items()
             if (owner := owners[pool.target.identity]) is not role
         )

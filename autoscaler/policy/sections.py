@@ -15,12 +15,13 @@ from autoscaler.core.demand import DemandLimits
 from autoscaler.core.forecast import ForecastLimits
 from autoscaler.core.observation import Freshness
 from autoscaler.policy.behaviour import DampingSpec
-from autoscaler.policy.fields import ALLOWED, Objection, Section, at_least, at_most, default_of, refuse
+from autoscaler.policy.fields import ALLOWED, Objection, Section, at_least, at_most, default_of, refuse, shown
 from autoscaler.policy.profiles import known_signal
 
 MAX_REPLICAS = 1000
 SCRAPES_PER_WINDOW = 4  # a rate over fewer scrapes loses its value to a single late one (reference/engines.md C.0)
 LWS = "LeaderWorkerSet"
+WITH_ROLES = ("DisaggregatedSet",)  # kinds that keep a count for each of several roles inside, and none of their own
 
 Name = Annotated[
     str,
@@ -71,6 +72,18 @@ class Target(Section):
     """API version of the object; another kind than the default needs its own."""
     name: Name
     """Name of the object, in the policy's namespace."""
+    role: Name | None = None
+    """Name of the role inside the object that is the pool; a DisaggregatedSet has several, other kinds have none."""
+
+    @field_validator("role")
+    @classmethod
+    def _only_where_there_are_roles(cls, role: str | None, info: ValidationInfo) -> str | None:
+        kind = info.data.get("kind")
+        if kind in WITH_ROLES and role is None:
+            refuse([Objection((), f"missing; a {kind} has a count for each of its roles")])
+        if kind is not None and kind not in WITH_ROLES and role is not None:
+            refuse([Objection((), f"{shown(role)} is not allowed; only a {' or '.join(WITH_ROLES)} has roles inside")])
+        return role
 
     @model_validator(mode="after")
     def _version_belongs_to_kind(self) -> Self:
@@ -82,9 +95,15 @@ class Target(Section):
         return self
 
     @property
-    def identity(self) -> tuple[str, str, str]:
-        """What makes two targets the same object within a namespace: API group, kind and name."""
-        return self.api_version.rpartition("/")[0], self.kind, self.name
+    def identity(self) -> tuple[str, ...]:
+        """What makes two targets the same within a namespace: API group, kind and name, and the role if there is one."""
+        inside = () if self.role is None else (self.role,)
+        return (self.api_version.rpartition("/")[0], self.kind, self.name, *inside)
+
+    def called(self, namespace: str = "") -> str:
+        """The target in a message: DisaggregatedSet default/llama role prefill."""
+        place, inside = f"{namespace}/" if namespace else "", f" role {self.role}" if self.role else ""
+        return f"{self.kind} {place}{self.name}{inside}"
 
 
 class Pool(Section):

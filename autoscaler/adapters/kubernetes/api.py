@@ -23,6 +23,7 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from autoscaler.adapters.kubernetes.answers import parsed
 from autoscaler.refusal import Refusal
 
 CONNECT_S = 3.0
@@ -33,6 +34,10 @@ OUTSIDE = (ApiException, HTTPError, OSError, config.ConfigException, ValueError)
 # What reading a kubeconfig raises: some of it says what is wrong, some of it is only the wrong shape.
 SAID = (config.ConfigException, OSError, yaml.YAMLError)
 MISSHAPEN = (ValueError, TypeError, AttributeError, KeyError)
+
+OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+# Each watch and each errand holds a connection; what a pool has no room for is closed after one request.
+CONNECTIONS = 128
 
 MANAGER = {"fieldManager": "pd-autoscaler"}
 
@@ -126,7 +131,7 @@ class KubeApi:
             raw = response.read()
             if not 200 <= response.status <= 299:
                 return refused(response.status, raw)
-            answer = json.loads(raw)
+            answer = parsed(raw)
         except OUTSIDE as error:
             return unanswered(error)
         return answer if isinstance(answer, dict) else ApiFault(0, "Malformed", f"{path} answered no object")
@@ -152,7 +157,7 @@ class KubeStream:
         try:
             for chunk in self._response.stream(amt=None, decode_content=True):
                 *lines, rest = (rest + chunk).split(b"\n")
-                yield from (json.loads(line) for line in lines if line.strip())
+                yield from (parsed(line) for line in lines if line.strip())
         except OUTSIDE as error:
             yield unanswered(error)
         finally:
@@ -170,7 +175,7 @@ def connect(context: str | None = None) -> KubeApi:
     `context` names one of the kubeconfig's contexts; its current one otherwise.
     """
     settings = Configuration()
-    settings.retries = False
+    settings.retries, settings.connection_pool_maxsize = False, CONNECTIONS
     where = _load(settings, context)
     server = urlsplit(settings.host)
     if server.scheme not in ("http", "https") or not server.hostname:
@@ -178,6 +183,20 @@ def connect(context: str | None = None) -> KubeApi:
     client = ApiClient(settings)
     client.user_agent = "pd-autoscaler"
     return KubeApi(client)
+
+
+def home(context: str | None = None) -> str:
+    """The namespace we run in, or the one that the kubeconfig's context names; "default" where neither says one."""
+    given = os.environ.get("KUBECONFIG")
+    file = given or str(Path.home() / ".kube" / "config")
+    try:
+        if not given and not Path(file).exists():
+            return OWN_NAMESPACE.read_text(encoding="utf-8").strip() or "default"
+        contexts, current = config.list_kube_config_contexts(config_file=file)
+        named = next((one for one in contexts if one["name"] == context), current)
+        return str(named["context"].get("namespace") or "default")
+    except (*SAID, *MISSHAPEN):
+        return "default"  # `connect` has told, or will tell, what is wrong with the file
 
 
 def _load(settings: Configuration, context: str | None) -> str:

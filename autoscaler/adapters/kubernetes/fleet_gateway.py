@@ -1,192 +1,163 @@
 """How are the pools of a policy read from a cluster, and how is a new count written?
 
 Read: from live lists, none per tick. A pool's object tells what is wanted, its pods what stands. Whatever is not known
-(object missing, kind not installed, server silent) is a `Fault` for this fleet alone.
+(object missing, kind not installed, server silent) is a `Fault` for this fleet alone, in a line that says what to do.
 
-Write: one JSON patch on `/scale` whose `test` operations name the object (uid) and the count that was decided on. It
-fails exactly when somebody else scaled or the object was made anew, and not when a controller touched its status in
-between, as a resourceVersion would (reference/python.md 1.2). Before it, three objections, each a refusal with its
-reason: an owner of the object writes it back, another autoscaler scales it, and no shrink during a rollout (old and new
-groups are mixed then, and which would go is not known).
+Write: one patch that fails when the object or its count changed since they were read (writing.py). Before it, the
+objections, each a refusal with its reason: an owner of the object writes it back, another autoscaler scales it, and no
+shrink during a rollout (old and new groups are mixed then, and which would go is not known). At the very last the ledger,
+if there is one: it refuses a leader whose term is over. And since each of those questions may take as long as a request
+may, the term is looked at once more: a write is begun inside its deadline or not at all (lease.py).
 
-The patch says `add` and not `replace`, because a Scale leaves a count of 0 out of its JSON: there the `test` is that spec
-is empty, and `add` writes the field whether it is there or not.
+Fleets are read and written by several threads at once, each fleet by one at a time. What is remembered about a pool is in
+its own `Memory`; those of policies that have gone are dropped as others come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import quote
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from autoscaler.adapters.kubernetes.api import Api, ApiFault, Body
-from autoscaler.adapters.kubernetes.complaints import note
-from autoscaler.adapters.kubernetes.objections import objection, rival_of
-from autoscaler.adapters.kubernetes.pods import Pod, mixed, replicas
+from autoscaler.adapters.kubernetes.api import Api, ApiFault
+from autoscaler.adapters.kubernetes.pods import groups, replicas
+from autoscaler.adapters.kubernetes.shortages import shortages
 from autoscaler.adapters.kubernetes.snapshot import WATCH_S
-from autoscaler.adapters.kubernetes.targets import Discovery, Owner, Scalable
-from autoscaler.adapters.kubernetes.views import Views
-from autoscaler.core.fleet import Fleet, Pool, Role
+from autoscaler.adapters.kubernetes.standing import Known, Standing, Standings
+from autoscaler.adapters.kubernetes.views import PATIENCE_S, Views
+from autoscaler.adapters.kubernetes.writing import outcome, unwritten
+from autoscaler.core.fleet import Fleet, Pool, Role, Shortage
 from autoscaler.core.plan import Action, Outcome, Verdict
 from autoscaler.policy import Document
 from autoscaler.policy.sections import Target
-from autoscaler.ports import Fault
+from autoscaler.ports import Fault, Leadership
 
-BUSY = 429
+FEWEST_KEPT = 64  # memories of pools that are kept before any is looked through for gone policies
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """One target as it stands: the object and where it is, its count, its pods, whether old and new ones are mixed."""
+class Documents(Protocol):
+    """The policies by key; they come and go."""
 
-    scalable: Scalable
-    path: str
-    desired: int
-    pods: tuple[Pod, ...]
-    updating: bool
+    def get(self, key: str, /) -> Document | None:
+        """The policy, None if there is none of that name (any more)."""
+        ...
+
+
+class Ledger(Protocol):
+    """Where an action is put down before it is carried out, so that a successor knows of it."""
+
+    def intend(self, key: str, term: int, action: Action) -> ApiFault | None:
+        """Put it down; the fault that forbids the action otherwise."""
+        ...
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is remembered about one pool: facts about its object, and which object the last reading was of."""
+
+    known: Known = field(default_factory=Known)
+    read_uid: str = ""
 
 
 class KubernetesFleet:
-    """FleetGateway over the targets that these documents name. `watch_s`: how long one watch lasts."""
+    """FleetGateway over the targets that these documents name.
 
-    def __init__(self, api: Api, documents: Sequence[Document], watch_s: int = WATCH_S) -> None:
-        self._api, self._views, self._discovery = api, Views(api, watch_s), Discovery(api)
-        self._documents = {document.key: document for document in documents}
-        self._selectors: dict[str, str] = {}
-        self._tops: dict[str, Owner | None] = {}
-        self._read: dict[tuple[str, Role], str] = {}
+    `patience_s`: how long a list that was never heard is waited for; `watch_s`: how long one watch lasts.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        documents: Documents,
+        *,
+        ledger: Ledger | None = None,
+        leadership: Leadership | None = None,
+        patience_s: float = PATIENCE_S,
+        watch_s: int = WATCH_S,
+    ) -> None:
+        self._api, self._documents, self._ledger, self._leadership = api, documents, ledger, leadership
+        self._views = Views(api, patience_s, watch_s)
+        self._standings = Standings(api, self._views)
+        self._lock = threading.Lock()
+        self._memories: dict[tuple[str, Role], Memory] = {}
+        self._look_through_at = FEWEST_KEPT
 
     def read(self, key: str, now: float) -> Fleet | Fault:
         """The fleet as it stands; a Fault that names the target when one of its pools cannot be known."""
-        document, pools = self._documents[key], {}
+        document, pools = self._documents.get(key), {}
+        if document is None:
+            return Fault("cluster", f"there is no policy {key} any more")
         namespace = document.metadata.namespace
         for role, spec in document.spec.pools.items():
-            standing = self._standing(namespace, spec.target)
+            memory = self._memory(key, role)
+            standing = self._standings.read(namespace, spec.target, memory.known)
             if isinstance(standing, ApiFault):
-                return Fault("cluster", f"{role} {spec.target.kind} {namespace}/{spec.target.name}: {standing}")
-            self._read[key, role] = standing.scalable.uid
-            found = replicas(standing.pods, standing.desired, standing.updating, now)
-            told = "; ".join(self._told(namespace, spec.target, standing, now))
-            pools[role] = Pool(role, standing.desired, found, spec.gpus_per_replica, told)
+                return Fault("cluster", f"{role} {spec.target.called(namespace)}: {standing}")
+            memory.read_uid = standing.uid
+            pools[role] = Pool(
+                role,
+                standing.desired,
+                replicas(standing.pods, standing.desired, standing.updating, now),
+                spec.gpus_per_replica,
+                note="; ".join(self._notes(namespace, spec.target, standing, memory.known)),
+                shortages=self._shortages(namespace, standing, now),
+            )
         return Fleet(key, pools)
 
-    def apply(self, key: str, action: Action, now: float) -> Outcome:
+    def apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
         """Write the count unless something speaks against it now, or the target is no longer the one that was read."""
-        document = self._documents[key]
+        document = self._documents.get(key)
+        if document is None:
+            return Outcome(action, Verdict.CONFLICT, f"not written: there is no policy {key} any more")
         namespace, target = document.metadata.namespace, document.spec.pools[action.role].target
-        standing = self._standing(namespace, target)
+        memory = self._memory(key, action.role)
+        decided_on = memory.read_uid
+        standing = self._standings.read(namespace, target, memory.known)
         if isinstance(standing, ApiFault):
-            return Outcome(action, Verdict.FAILED, f"not written: {standing}")
-        against = self._objection(namespace, target, standing)
+            return unwritten(action, standing)
+        against = self._standings.objection(namespace, target, standing, memory.known)
         if isinstance(against, ApiFault):
-            return Outcome(action, Verdict.FAILED, f"not written: {against}")
+            return unwritten(action, against)
         if not against and standing.updating and action.to_replicas < action.from_replicas:
             against = "a rollout is under way: nothing is taken away before it ends"
         if against:
-            return Outcome(action, Verdict.REFUSED, f"{target.kind} {target.name}: {against}")
-        uid = self._read.get((key, action.role), standing.scalable.uid)
-        return _outcome(action, self._api.patch(f"{standing.path}/scale", _operations(uid, action)))
+            return Outcome(action, Verdict.REFUSED, f"{target.called()}: {against}")
+        forbidden = self._forbidden(key, term, action)
+        if forbidden is not None:
+            return unwritten(action, forbidden)
+        knob = standing.counted.knob
+        return outcome(action, knob, self._api.patch(knob.path, knob.operations(decided_on or standing.uid, action)))
+
+    def _forbidden(self, key: str, term: int, action: Action) -> ApiFault | None:
+        """Why this process may not write (any more)."""
+        fault = self._ledger.intend(key, term, action) if self._ledger else None
+        if fault is None and self._leadership is not None and self._leadership.term() != term:
+            return ApiFault(409, "TermOver", f"term {term} ended while the cluster was being asked")
+        return fault
 
     def stop(self) -> None:
         """Follow the cluster no longer."""
         self._views.stop()
 
-    def _standing(self, namespace: str, target: Target) -> Standing | ApiFault:
-        resource = self._discovery.scaled(target.api_version, target.kind)
-        if isinstance(resource, ApiFault):
-            return resource
-        objects = self._views.objects(resource, namespace)
-        if isinstance(objects, ApiFault):
-            return objects
-        found = objects.get(target.name)
-        if found is None:
-            return ApiFault(404, "NotFound", "no such object")
-        path = f"{resource.within(namespace)}/{quote(target.name)}"
-        scale = self._scale(found, path)
-        if isinstance(scale, ApiFault):
-            return scale
-        selector, desired = scale
-        pods = self._views.pods(namespace, selector)
-        if isinstance(pods, ApiFault):
-            return pods
-        return Standing(found, path, desired, pods, found.updating or mixed(pods))
+    def _memory(self, key: str, role: Role) -> Memory:
+        """The pool's memory. Looking for gone policies each time the number has doubled costs little per pool."""
+        with self._lock:
+            if (key, role) not in self._memories:
+                if len(self._memories) >= self._look_through_at:
+                    self._memories = {of: one for of, one in self._memories.items() if self._documents.get(of[0]) is not None}
+                    self._look_through_at = max(FEWEST_KEPT, 2 * len(self._memories))
+                self._memories[key, role] = Memory()
+            return self._memories[key, role]
 
-    def _scale(self, found: Scalable, path: str) -> tuple[str, int] | ApiFault:
-        """(pod selector, count). The selector never changes, so `/scale` is asked for it once; for the count only where
-        the kind keeps it elsewhere than in spec.replicas.
-        """
-        if found.uid in self._selectors and found.desired is not None:
-            return self._selectors[found.uid], found.desired
-        answer = self._api.get(f"{path}/scale")
-        if isinstance(answer, ApiFault):
-            return answer
-        selector, desired = _scaled(answer)
-        if not selector:  # a new LeaderWorkerSet has none before its manager has seen it
-            return ApiFault(0, "NoSelector", "its /scale names no pods (yet): status.selector is empty")
-        self._selectors[found.uid] = selector
-        return selector, desired if found.desired is None else found.desired
+    def _shortages(self, namespace: str, standing: Standing, now: float) -> tuple[Shortage, ...]:
+        there = groups(standing.pods, standing.desired, standing.updating)
+        return shortages(there, standing.desired, standing.makers, self._views.told(namespace), now)
 
-    def _objection(self, namespace: str, target: Target, standing: Standing) -> str | ApiFault:
-        """Why this object must not be written by us, whatever the count; empty if it may, an ApiFault if nobody knows."""
-        owned = objection(target.kind, self._top(namespace, standing.scalable))
-        if owned:
-            return owned
-        rivals = self._views.rivals(namespace)
-        if isinstance(rivals, ApiFault):
-            return rivals
-        rival = rival_of(target.identity, rivals)
-        return f"{rival.kind} {rival.name} scales it already; remove one of the two" if rival else ""
-
-    def _top(self, namespace: str, found: Scalable) -> Owner | None:
-        """Owners are set when an object is made, so the way up is walked once per object."""
-        if found.uid not in self._tops:
-            self._tops[found.uid] = self._discovery.top(found.owner, namespace) if found.owner else None
-        return self._tops[found.uid]
-
-    def _told(self, namespace: str, target: Target, standing: Standing, now: float) -> Iterator[str]:
-        """What an operator should know about a pool beside its counts."""
-        against = self._objection(namespace, target, standing)
+    def _notes(self, namespace: str, target: Target, standing: Standing, known: Known) -> Iterator[str]:
+        """What an operator should know about a pool beside its counts and what it lacks."""
+        against = self._standings.objection(namespace, target, standing, known)
         if against:
             yield str(against)
         if standing.updating:
             yield "a rollout is under way"
-        missing = note(target.name, standing.desired, standing.pods, self._views.complaints(namespace), now)
-        if missing:
-            yield missing
-
-
-def _scaled(answer: Body) -> tuple[str, int]:
-    """(selector, count) of a Scale; a count of 0 is left out of its JSON."""
-    return str((answer.get("status") or {}).get("selector") or ""), int((answer.get("spec") or {}).get("replicas") or 0)
-
-
-def _operations(uid: str, action: Action) -> list[Mapping[str, Any]]:
-    """The JSON patch that writes the new count if the object and its count still are those that were decided on."""
-    count = {"path": "/spec/replicas", "value": action.from_replicas}
-    return [
-        {"op": "test", "path": "/metadata/uid", "value": uid},
-        {"op": "test", **(count if action.from_replicas else {"path": "/spec", "value": {}})},
-        {"op": "add", "path": "/spec/replicas", "value": action.to_replicas},
-    ]
-
-
-def _outcome(action: Action, answer: Body | ApiFault) -> Outcome:
-    """What became of the write."""
-    if isinstance(answer, ApiFault):
-        return Outcome(action, *_verdict(answer))
-    kept = (answer.get("spec") or {}).get("replicas", 0)
-    if kept != action.to_replicas:
-        return Outcome(action, Verdict.REFUSED, f"{action.to_replicas} was written and the cluster made it {kept}")
-    return Outcome(action, Verdict.APPLIED, f"replicas {action.from_replicas} -> {kept}")
-
-
-def _verdict(fault: ApiFault) -> tuple[Verdict, str]:
-    if fault.unanswered:
-        return Verdict.FAILED, f"{fault}; whether it was written shows at the next look"
-    if fault.status == BUSY:
-        return Verdict.FAILED, f"not written: {fault}"
-    # A failed `test` is 422 without a named field; a count that is not allowed names spec.replicas.
-    if fault.status == 409 or (fault.status == 422 and not fault.causes):
-        return Verdict.CONFLICT, "somebody else scaled or replaced it since it was read"
-    return Verdict.REFUSED, str(fault)

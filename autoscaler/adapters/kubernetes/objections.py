@@ -7,20 +7,23 @@ is named itself: whoever owns, writes.
 
 Another autoscaler: two on one object pull it to and fro at every turn, so the second one has to stand back, and we are
 the one that can tell. KEDA makes horizontal autoscalers of its own; each kind is looked at by itself, so that the name
-told is the one the operator wrote. Kinds whose definition is not installed are empty lists.
+told is the one the operator wrote. Kinds whose definition is not installed are empty lists. The role scaler of a
+DisaggregatedSet is such another one for a role that is written in the set: where it exists it is the object to target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from autoscaler.adapters.kubernetes.api import Body
-from autoscaler.adapters.kubernetes.targets import Owner
+from autoscaler.adapters.kubernetes.roles import SCALER
+from autoscaler.adapters.kubernetes.targets import Owner, owner_of
 
 FACADES = frozenset(
     {
-        "DisaggregatedSetRoleScaler",
+        SCALER,
         "DynamoGraphDeploymentScalingAdapter",
         "PodClique",
         "PodCliqueScalingGroup",
@@ -28,18 +31,21 @@ FACADES = frozenset(
     }
 )
 TOLD_INSTEAD: Mapping[str, str] = {
-    "DisaggregatedSet": "its DisaggregatedSetRoleScaler {name}-<role> (spec.roles[].scaling.mode External, LWS 0.10)",
+    "DisaggregatedSet": f"the set itself with target.role, or its {SCALER} {{name}}-<role> where there is one (LWS 0.10)",
     "DynamoGraphDeployment": "its DynamoGraphDeploymentScalingAdapter",
     "LLMInferenceService": "the service's own spec.replicas or spec.prefill.replicas; it cannot be scaled from outside",
     "PodCliqueSet": "its PodCliqueScalingGroup",
     "RoleBasedGroup": "its RoleBasedGroupScalingAdapter {name}-<role> (scalingAdapter.enable on the role)",
 }
-# Kind -> where its list is. All three name their object in spec.scaleTargetRef.
+# Kind -> where its list is. All but the role scaler name their object in spec.scaleTargetRef.
 LISTS: Mapping[str, tuple[str, str]] = {
     "ScaledObject": ("/apis/keda.sh/v1alpha1", "scaledobjects"),
     "PodAutoscaler": ("/apis/autoscaling.aibrix.ai/v1alpha1", "podautoscalers"),
     "HorizontalPodAutoscaler": ("/apis/autoscaling/v2", "horizontalpodautoscalers"),
+    SCALER: ("/apis/disaggregatedset.x-k8s.io/v1", "disaggregatedsetrolescalers"),
 }
+EVERYWHERE = tuple(kind for kind in LISTS if kind != SCALER)
+INSIDE_A_SET = tuple(LISTS)
 
 
 def objection(kind: str, top: Owner | None) -> str:
@@ -52,26 +58,42 @@ def objection(kind: str, top: Owner | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """Another autoscaler, and the object it scales as (API group, kind, name)."""
+    """Another autoscaler, and the identity of what it scales (API group, kind, name, and the role inside if there is one)."""
 
     kind: str
     name: str
-    scales: tuple[str, str, str]
+    scales: tuple[str, ...]
+
+    @property
+    def objection(self) -> str:
+        """Why what it scales must not be written."""
+        advice = "target that instead" if self.kind == SCALER else "remove one of the two"
+        return f"{self.kind} {self.name} scales it already; {advice}"
 
 
 def keeper(kind: str) -> Callable[[Body], Rival | None]:
     """How an object of `kind` is cut down; one that scales nothing is left out."""
-
-    def keep(body: Body) -> Rival | None:
-        ref = (body.get("spec") or {}).get("scaleTargetRef") or {}
-        if not ref.get("name"):
-            return None
-        group = str(ref.get("apiVersion") or "apps/v1").rpartition("/")[0]  # KEDA's defaults: a Deployment
-        return Rival(kind, body["metadata"]["name"], (group, str(ref.get("kind") or "Deployment"), str(ref["name"])))
-
-    return keep
+    return _scaler if kind == SCALER else partial(_autoscaler, kind)
 
 
-def rival_of(identity: tuple[str, str, str], rivals: Iterable[Rival]) -> Rival | None:
-    """The first autoscaler that scales the object (API group, kind, name)."""
+def rival_of(identity: tuple[str, ...], rivals: Iterable[Rival]) -> Rival | None:
+    """The first autoscaler that scales what has this identity."""
     return next((rival for rival in rivals if rival.scales == identity), None)
+
+
+def _autoscaler(kind: str, body: Body) -> Rival | None:
+    ref = (body.get("spec") or {}).get("scaleTargetRef") or {}
+    if not ref.get("name"):
+        return None
+    group = str(ref.get("apiVersion") or "apps/v1").rpartition("/")[0]  # KEDA's defaults: a Deployment
+    return Rival(kind, body["metadata"]["name"], (group, str(ref.get("kind") or "Deployment"), str(ref["name"])))
+
+
+def _scaler(body: Body) -> Rival | None:
+    """A role scaler is called after the set that owns it and the role."""
+    owner, name = owner_of(body), str(body["metadata"]["name"])
+    if owner is None:
+        return None
+    return Rival(
+        SCALER, name, (owner.api_version.rpartition("/")[0], owner.kind, owner.name, name.removeprefix(f"{owner.name}-"))
+    )

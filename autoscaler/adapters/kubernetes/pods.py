@@ -7,6 +7,9 @@ replica bears its leader's name, since that is the pod whose metrics speak for i
 A pod of a stateful set that goes while its number stays wanted is being restarted: its place comes back under the same
 name and nothing leaves for good, so it counts as STARTING. Every other pod with a deletion time is on its way out
 (DRAINING) and holds its GPUs on top of what is wanted.
+
+A group is born with the oldest of its pods that are there now: one made anew after a failure starts anew, and the time
+until it serves is a start-up time like any other.
 """
 
 from __future__ import annotations
@@ -17,24 +20,35 @@ from datetime import datetime
 from sys import intern
 
 from autoscaler.adapters.kubernetes.api import Body
-from autoscaler.core.fleet import Phase, Replica
+from autoscaler.core.fleet import Lack, Phase, Replica
 
 LWS = "leaderworkerset.sigs.k8s.io/"
 SET, INDEX, PLACE = f"{LWS}name", f"{LWS}group-index", f"{LWS}worker-index"
+ABOVE = "disaggregatedset.x-k8s.io/"
 # Domains of the labels that pods of a LeaderWorkerSet bear: its own, and that of the set above it.
-GROUPED = (LWS, "disaggregatedset.x-k8s.io/")
+GROUPED = (LWS, ABOVE)
 # Labels whose values differ between the old and the new pods of a rollout.
-REVISIONS = (f"{LWS}template-revision-hash", "disaggregatedset.x-k8s.io/revision", "pod-template-hash")
+REVISIONS = (f"{LWS}template-revision-hash", f"{ABOVE}revision", "pod-template-hash")
 # A container that waits for one of these is only being started.
 PATIENT = frozenset({"ContainerCreating", "PodInitializing"})
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a pod does not start: the cluster's reason (Unschedulable, ImagePullBackOff, CrashLoopBackOff, ...), its message,
+    and since when.
+    """
+
+    lack: Lack
+    reason: str
+    message: str
+    since_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
     """What is used of a pod; `labels` are those of groups and revisions. Times are seconds since 1970; `leaving_s` is when
     its deletion was asked for.
-
-    `trouble` is why it does not start, as (reason, message): Unschedulable, ImagePullBackOff, CrashLoopBackOff, ...
     """
 
     name: str
@@ -44,7 +58,7 @@ class Pod:
     leaving_s: float | None
     size: int
     leader: str
-    trouble: tuple[str, str] | None
+    trouble: Trouble | None
 
     @property
     def ordinal(self) -> int | None:
@@ -63,38 +77,39 @@ def pod(body: Body) -> Pod | None:
     if status.get("phase") in ("Succeeded", "Failed"):
         return None
     labels, notes = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    ready = _condition(status, "Ready")
+    created_s, ready = seconds(metadata["creationTimestamp"]), _condition(status, "Ready")
     size = notes.get(f"{LWS}size", "1")
     own_leader = labels.get(PLACE, "0") == "0"
     return Pod(
         name=metadata["name"],
         labels={intern(key): value for key, value in labels.items() if key.startswith(GROUPED) or key in REVISIONS},
-        created_s=seconds(metadata["creationTimestamp"]),
+        created_s=created_s,
         ready_s=seconds(ready["lastTransitionTime"]) if ready.get("status") == "True" else None,
         leaving_s=_leaving(metadata),
         size=int(size) if size.isdecimal() else 1,
         leader=metadata["name"] if own_leader else notes.get(f"{LWS}leader-name") or f"{labels[SET]}-{labels.get(INDEX)}",
-        trouble=_trouble(status),
+        trouble=_trouble(status, created_s),
     )
 
 
-def groups(pods: Iterable[Pod]) -> dict[str, list[Pod]]:
-    """The pods of each replica, by its leader's name, in order of age."""
+def groups(pods: Iterable[Pod], desired: int, updating: bool) -> dict[str, list[Pod]]:
+    """The pods of each replica, by its leader's name, in order of age. Groups that a rollout adds on top (highest numbers)
+    are left out: they go at its end.
+    """
     found: dict[str, list[Pod]] = {}
     for one in sorted(pods, key=lambda pod: (pod.created_s, pod.name)):
-        found.setdefault(one.leader, []).append(one)
+        if not (updating and one.ordinal is not None and one.ordinal >= desired):
+            found.setdefault(one.leader, []).append(one)
     return found
 
 
 def replicas(pods: Iterable[Pod], desired: int, updating: bool, now: float) -> tuple[Replica, ...]:
-    """The replicas these pods form. Groups that a rollout adds on top (highest numbers) are left out: they go at its end."""
+    """The replicas these pods form."""
     found = []
-    for leader, members in groups(pods).items():
+    for leader, members in groups(pods, desired, updating).items():
         ordinal = members[0].ordinal
-        if updating and ordinal is not None and ordinal >= desired:
-            continue
         phase, since_s = _phase(members, comes_back=ordinal is not None and ordinal < desired)
-        found.append(Replica(leader, phase, min(since_s, now)))
+        found.append(Replica(leader, phase, min(since_s, now), min(members[0].created_s, now)))
     return tuple(found)
 
 
@@ -120,15 +135,22 @@ def _leaving(metadata: Body) -> float | None:
     return seconds(metadata["deletionTimestamp"]) - float(metadata.get("deletionGracePeriodSeconds") or 0)
 
 
-def _trouble(status: Body) -> tuple[str, str] | None:
+def _trouble(status: Body, created_s: float) -> Trouble | None:
+    """A container does not tell since when it waits, but it cannot have been ready since: that condition has a time."""
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
-        return str(scheduled.get("reason", "Unscheduled")), str(scheduled.get("message", ""))
+        reason, message = str(scheduled.get("reason", "Unscheduled")), str(scheduled.get("message", ""))
+        return Trouble(Lack.UNSCHEDULABLE, reason, message, _since(scheduled, created_s))
     for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") and waiting["reason"] not in PATIENT:
-            return str(waiting["reason"]), str(waiting.get("message", ""))
+            since_s = _since(_condition(status, "ContainersReady"), created_s)
+            return Trouble(Lack.FAILING, str(waiting["reason"]), str(waiting.get("message", "")), since_s)
     return None
+
+
+def _since(condition: Body, otherwise_s: float) -> float:
+    return seconds(condition["lastTransitionTime"]) if condition.get("lastTransitionTime") else otherwise_s
 
 
 def _condition(status: Body, kind: str) -> Body:

@@ -10,12 +10,16 @@ once and only if that fails is there a fault: load balancers cut idle connection
 (410) means listing again. Retries back off to BACKOFF_S with jitter, so that a hundred watches do not return together.
 Every RELIST_S all is listed anew: after etcd was restored from a backup a watch ends in good order and tells nothing.
 
+A list that nobody has looked at for `idle_s` ends by itself: policies come and go, and a watch costs a thread here and a
+connection there.
+
 The client's own informer crashes on custom objects and its watch retries an expired version for ever
 (reference/python.md 1.3, 1.4).
 """
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -55,6 +59,7 @@ class Snapshot(Generic[T]):
     """A live list of one path. `keep` cuts an object down to what is used; None leaves it out.
 
     `optional`: a path that does not exist (its CRD is not installed) is an empty list, looked for again later.
+    `idle_s`: how long it is followed without anybody looking; then `ended` is set, and a new one must be made.
     """
 
     def __init__(
@@ -66,9 +71,11 @@ class Snapshot(Generic[T]):
         *,
         optional: bool = False,
         watch_s: int = WATCH_S,
+        idle_s: float = math.inf,
     ) -> None:
         self._api, self._path, self._keep, self._query = api, path, keep, dict(query or {})
-        self._optional, self._watch_s = optional, watch_s
+        self._optional, self._watch_s, self._idle_s = optional, watch_s, idle_s
+        self._looked_s = time.monotonic()
         self._lock = threading.Lock()  # held for moments, never while waiting for the server
         self._items: dict[str, T] = {}
         self._picture: Picture[T] = Picture()
@@ -80,13 +87,19 @@ class Snapshot(Generic[T]):
 
     def picture(self, patience_s: float = 0.0) -> Picture[T]:
         """What is known; waits up to `patience_s` for the first answer of a server that was never heard."""
+        self._looked_s = time.monotonic()
         self._first.wait(patience_s)
         if not self._first.is_set():
-            return Picture(fault=ApiFault(0, "Unanswered", f"no answer within {patience_s:g} s"))
+            return Picture(fault=ApiFault(0, "Unanswered", f"no answer yet about {self._path}"))
         with self._lock:
             if self._outdated:
                 self._picture, self._outdated = replace(self._picture, items=dict(self._items)), False
             return self._picture
+
+    @property
+    def ended(self) -> bool:
+        """It is followed no longer."""
+        return self._stop.is_set()
 
     def stop(self) -> None:
         """End the thread; the last picture stays."""
@@ -98,6 +111,9 @@ class Snapshot(Generic[T]):
     def _follow(self) -> None:
         failures = 0
         while not self._stop.is_set():
+            if time.monotonic() - self._looked_s > self._idle_s:
+                self._retire()
+                break
             fault = self._once()
             if fault is None:
                 failures = 0
@@ -109,6 +125,14 @@ class Snapshot(Generic[T]):
                 self._hear(fault)
                 # full jitter over the upper half: 0.5..1 s after the first failure, 5..10 s at last
                 self._stop.wait(min(BACKOFF_S, 2.0 ** (failures - 1)) * random.uniform(0.5, 1.0))  # noqa: S311
+
+    def _retire(self) -> None:
+        """Nobody looks any more: hold nothing, and be known to know nothing to one who looks at this very moment."""
+        with self._lock:
+            fault = ApiFault(0, "Ended", "nobody looked for long; the next look begins anew")
+            self._items, self._picture, self._outdated = {}, Picture(fault=fault), False
+        self._first.set()
+        self._stop.set()
 
     def _once(self) -> ApiFault | None:
         try:

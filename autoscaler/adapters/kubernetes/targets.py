@@ -1,21 +1,18 @@
 """What is the object that is scaled?
 
-Any object with a `/scale` subresource is a target; its resource name is found by discovery, so a kind needs no code here.
+Any object with a `/scale` subresource is a target; its resource name is found by discovery (discovery.py), so a kind needs
+no code here. One role inside a DisaggregatedSet is a target, too (roles.py).
 What it wants stands in its spec.replicas, who controls it in its ownerReferences, and whether it is being rolled out in
 a condition or in its counts.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from autoscaler.adapters.kubernetes.api import Api, ApiFault, Body
-
-DEEPEST = 8  # owners of owners; more would be a circle
-RETRY_S = 5.0
+from autoscaler.adapters.kubernetes.api import Body
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,70 +84,3 @@ def _updating(status: Body) -> bool:
         return True
     counts = "availableReplicas" in status or "unavailableReplicas" in status
     return counts and int(status.get("updatedReplicas") or 0) < int(status.get("replicas") or 0)
-
-
-class Discovery:
-    """Which kinds the API server has. Remembers what it found; asks again for the rest, once in RETRY_S per version for
-    all fleets together: a server that is frozen costs a time-out per question.
-    """
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
-        self._found: dict[str, dict[str, tuple[str, frozenset[str]]]] = {}
-        self._asked: dict[str, tuple[float, ApiFault | None]] = {}
-
-    def scaled(self, api_version: str, kind: str) -> Resource | ApiFault:
-        """The resource of a kind that has /scale; an ApiFault naming what is missing otherwise."""
-        found = self._find(api_version, kind)
-        if isinstance(found, ApiFault):
-            return found
-        plural, subresources = found
-        if "scale" not in subresources:
-            return ApiFault(404, "NotScalable", f"{kind} of {api_version} has no /scale subresource")
-        return Resource(prefix(api_version), plural)
-
-    def top(self, owner: Owner, namespace: str) -> Owner:
-        """The owner that nobody owns. Where the way up cannot be read it ends at the last one known."""
-        for _ in range(DEEPEST):
-            found = self._find(owner.api_version, owner.kind)
-            if isinstance(found, ApiFault):
-                break
-            body = self._api.get(f"{listing(prefix(owner.api_version), found[0], namespace)}/{quote(owner.name)}")
-            above = None if isinstance(body, ApiFault) else owner_of(body)
-            if above is None:
-                break
-            owner = above
-        return owner
-
-    def _find(self, api_version: str, kind: str) -> tuple[str, frozenset[str]] | ApiFault:
-        if kind not in self._found.get(api_version, {}):
-            asked_s, fault = self._asked.get(api_version, (float("-inf"), None))
-            if time.monotonic() - asked_s > RETRY_S:
-                fault = self._ask(api_version)
-            if fault is not None:
-                return fault
-        unknown = ApiFault(404, "UnknownKind", f"this cluster has no {kind} of {api_version}; is it installed?")
-        return self._found.get(api_version, {}).get(kind, unknown)
-
-    def _ask(self, api_version: str) -> ApiFault | None:
-        answer = self._api.get(prefix(api_version))
-        fault = answer if isinstance(answer, ApiFault) and answer.status != 404 else None
-        if not isinstance(answer, ApiFault):
-            self._found[api_version] = _names(answer)
-        self._asked[api_version] = time.monotonic(), fault
-        return fault
-
-
-def prefix(api_version: str) -> str:
-    """Where an API version lives."""
-    return f"/apis/{quote(api_version)}" if "/" in api_version else f"/api/{quote(api_version)}"
-
-
-def _names(answer: Body) -> dict[str, tuple[str, frozenset[str]]]:
-    """Kind -> (plural, subresources) of one API version."""
-    resources = answer.get("resources") or ()
-    below: dict[str, set[str]] = {}
-    for one in resources:
-        plural, _, subresource = str(one["name"]).partition("/")
-        below.setdefault(plural, set()).add(subresource)
-    return {str(one["kind"]): (one["name"], frozenset(below[one["name"]])) for one in resources if "/" not in str(one["name"])}

@@ -18,7 +18,7 @@ from autoscaler.core.hysteresis import Damping
 from autoscaler.policy.crd.structural import Additions, one_of
 from autoscaler.policy.document import SCRAPES_PER_AGE, TICKS_PER_GAP, Spec
 from autoscaler.policy.profiles import metric_profiles, replica_profiles, signals
-from autoscaler.policy.sections import LWS, SCRAPES_PER_WINDOW, Target
+from autoscaler.policy.sections import LWS, SCRAPES_PER_WINDOW, WITH_ROLES, Target
 
 Rule = dict[str, str]
 
@@ -39,7 +39,7 @@ def _rules() -> dict[str, list[Rule]]:
     return {
         "Metrics": [_rule(".windowSeconds", window, f"below {SCRAPES_PER_WINDOW} x scrapeIntervalSeconds")],
         "Pool": [_rule(".max", "self.max >= self.min", "below min")],
-        "Target": [_version_belongs_to_kind()],
+        "Target": [_version_belongs_to_kind(), *_role_belongs_to_kind()],
         "RequestShape": [_rule(".uncachedTokens", uncached, "above promptTokens")],
         "ForecastSpec": [_rule(".errorsNeeded", "self.errorsNeeded <= self.errorsKept", "above errorsKept")],
         "Spec": [*_one_role_per_target(), _pays_for_the_smallest_fleet(), _outlives_a_scrape(), *_ticks_are_no_gaps()],
@@ -65,10 +65,17 @@ def _version_belongs_to_kind() -> Rule:
     return _rule(".apiVersion", rule, f"missing; the default {version} has no other kind than {LWS}")
 
 
+def _role_belongs_to_kind() -> Iterator[Rule]:
+    has_roles, kinds = f"self.kind in {list(WITH_ROLES)}", " or ".join(WITH_ROLES)
+    yield _rule(".role", f"!({has_roles}) || has(self.role)", f"missing; a {kinds} has a count for each of its roles")
+    yield _rule(".role", f"{has_roles} || !has(self.role)", f"not allowed; only a {kinds} has roles inside")
+
+
 def _one_role_per_target() -> Iterator[Rule]:
     for owner, role in combinations(Role, 2):
         one, other = f"self.pools.{owner}.target", f"self.pools.{role}.target"
         same = f"{one}.name == {other}.name && {one}.kind == {other}.kind && {_group(one)} == {_group(other)}"
+        same += f" && {_inside(one)} == {_inside(other)}"
         yield _rule(f".pools.{role}.target.name", f"!({same})", f"the target of {owner} already")
 
 
@@ -76,6 +83,11 @@ def _group(target: str) -> str:
     """The API group; "" for the core's, whose versions have no slash."""
     version = f"{target}.apiVersion"
     return f"({version}.contains('/') ? {version}.substring(0, {version}.lastIndexOf('/')) : '')"
+
+
+def _inside(target: str) -> str:
+    """The role inside the object; "" where there is none."""
+    return f"(has({target}.role) ? {target}.role : '')"
 
 
 def _pays_for_the_smallest_fleet() -> Rule:

@@ -26,7 +26,7 @@ def status_schema() -> Schema:
         observedGeneration=_count("The generation of the spec that the last tick went by.", bits=64),
         mode={**_text("The mode the last tick ran in."), "enum": [str(mode) for mode in Mode]},
         reason=_text("What decided the last tick, in one word."),
-        slo=_text("Share of requests within each latency objective, as a short text."),
+        slo=_text("Share of requests within each latency objective, as a short text; - where too few were seen to say."),
         lastTick={**_text("When the controller last looked."), "format": "date-time"},
         pools=_object("The pools by role.", **{role.value: _pool() for role in Role}),
         conditions=_conditions(),
@@ -38,9 +38,12 @@ def _pool() -> Schema:
     return _object(
         "One pool.",
         desired=_count("Replicas that the target asks for."),
-        target=_count("Replicas that the controller wants it to ask for."),
+        target=_count("Replicas that the controller wants it to ask for. In mode Auto only: whoever reads it may act on it."),
+        recommended=_count("The same count in mode Recommend, under a name that nothing acts on."),
         serving=_count("Replicas that take new work."),
         ready=_text('"serving/desired", the text that kubectl shows.'),
+        missing=_text("Why replicas that are wanted do not come, in the cluster's words. Absent: none is missing."),
+        startupSeconds=_seconds("From the making of a replica to its first work, as learned here. Absent: not yet known."),
     )
 
 
@@ -79,6 +82,10 @@ def _object(description: str, **properties: Schema) -> Schema:
 
 def _count(description: str, bits: int = 32) -> Schema:
     return {"description": description, "type": "integer", "format": f"int{bits}", "minimum": 0}
+
+
+def _seconds(description: str) -> Schema:
+    return {"description": description, "type": "number", "minimum": 0}
 
 
 def _text(description: str) -> Schema:

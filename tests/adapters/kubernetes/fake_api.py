@@ -31,7 +31,9 @@ class FakeStream:
 
 
 class FakeApi:
-    """Answers by path, the last one for ever; everything else is not found."""
+    """Answers by path, the last one for ever; everything else is not found. A list of only some objects has its selector
+    as a query behind the path where it is to differ from the whole list.
+    """
 
     def __init__(self) -> None:
         self.answers: dict[str, list[Body | ApiFault]] = {}
@@ -54,7 +56,8 @@ class FakeApi:
 
     def get(self, path: str, **query: str) -> Body | ApiFault:
         self.asked.append((path, query))
-        answers = self.answers.get(path, [NOT_FOUND])
+        selected = "?".join((path, *(query[name] for name in ("labelSelector", "fieldSelector") if name in query)))
+        answers = self.answers.get(selected) or self.answers.get(path, [NOT_FOUND])
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
     def patch(self, path: str, operations: Sequence[Operation]) -> Body | ApiFault:

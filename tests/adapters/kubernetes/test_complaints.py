@@ -1,46 +1,32 @@
-"""Is it told in one line why replicas are missing, and nothing where nothing is wrong?"""
+"""Are events that tell why replicas do not come told apart from the others, and from those that are overcome?"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from autoscaler.adapters.kubernetes.complaints import BELIEVED_S, LONGEST, Complaint, complaint, note
+from autoscaler.adapters.kubernetes.api import Body
+from autoscaler.adapters.kubernetes.complaints import (
+    ANSWERED_AGAIN_S,
+    CREATED_AGAIN_S,
+    Answer,
+    Complaint,
+    answer,
+    complaint,
+    newest,
+    refusal,
+)
 from autoscaler.adapters.kubernetes.pods import Pod
 
 NOW = 2_000_000_000.0
-LWS = "leaderworkerset.sigs.k8s.io"
-
-
-def engine(number: int, trouble: tuple[str, str] | None = None) -> Pod:
-    labels = {f"{LWS}/name": "chat", f"{LWS}/group-index": str(number), f"{LWS}/worker-index": "0"}
-    return Pod(f"chat-{number}", labels, NOW - 60, None if trouble else NOW, None, 1, f"chat-{number}", trouble)
-
-
+POD = Pod("chat-0", {}, NOW - 300, None, None, 1, "chat-0", None)
 QUOTA = Complaint("StatefulSet", "chat", NOW - 5, "pods is forbidden: exceeded quota: small")
+MADE = {"creationTimestamp": "2033-05-18T03:33:20Z"}
 
 
-def test_a_pool_with_everything_in_place_has_nothing_to_tell() -> None:
-    assert note("chat", 2, [engine(0), engine(1)], [QUOTA], NOW) == ""
-
-
-def test_pods_with_the_same_trouble_are_counted_and_one_message_stands_for_all() -> None:
-    pods = [engine(0), engine(1, ("Unschedulable", "0/4 nodes")), engine(2, ("Unschedulable", "0/4 nodes"))]
-    assert note("chat", 3, pods, [], NOW) == "2 pods Unschedulable: 0/4 nodes"
-
-
-def test_different_fates_are_told_apart() -> None:
-    pods = [engine(0, ("Unschedulable", "0/4 nodes")), engine(1, ("CrashLoopBackOff", ""))]
-    told = note("chat", 3, pods, [QUOTA], NOW)
-    assert told == (
-        "1 pod CrashLoopBackOff; 1 pod Unschedulable: 0/4 nodes; "
-        "1 of 3 replicas not created: pods is forbidden: exceeded quota: small"
-    )
-
-
-def test_a_group_that_lacks_a_refused_worker_is_not_created() -> None:
-    leader = Pod("chat-0", {f"{LWS}/name": "chat"}, NOW - 60, NOW, None, 2, "chat-0", None)
-    refused = Complaint("StatefulSet", "chat-0", NOW - 5, "exceeded quota")
-    assert note("chat", 1, [leader], [refused], NOW) == "1 of 1 replicas not created: exceeded quota"
+def said(at_s: float, *, refused: bool = True, message: str = "") -> Answer:
+    return Answer("chat-0", at_s, message, refused)
 
 
 @pytest.mark.parametrize(
@@ -56,19 +42,54 @@ def test_a_group_that_lacks_a_refused_worker_is_not_created() -> None:
         ("Job", "chat-1", False),
     ],
 )
-def test_only_those_that_make_its_pods_complain_for_a_target(kind: str, name: str, concerns: bool) -> None:
+def test_only_those_that_make_its_pods_complain_for_an_object(kind: str, name: str, concerns: bool) -> None:
     assert Complaint(kind, name, NOW, "").concerns("chat") is concerns
 
 
-def test_an_old_complaint_has_been_overcome() -> None:
-    old = Complaint("StatefulSet", "chat", NOW - BELIEVED_S - 1, "exceeded quota")
-    assert note("chat", 2, [engine(0)], [old], NOW) == ""
+def test_the_newest_complaint_stands_and_an_old_one_has_been_overcome() -> None:
+    older = Complaint("StatefulSet", "chat", NOW - 60, "a webhook")
+    old = Complaint("StatefulSet", "chat", NOW - CREATED_AGAIN_S - 1, "a quota")
+    assert newest([older, QUOTA, old], ["chat"], NOW) == QUOTA
+    assert newest([old], ["chat"], NOW) is None
+    assert newest([QUOTA], ["cha", "hat"], NOW) is None
 
 
-def test_a_long_message_is_cut_to_one_line() -> None:
-    told = note("chat", 1, [engine(0, ("Unschedulable", "many\nreasons " * 50))], [], NOW)
-    assert len(told) == LONGEST
-    assert "\n" not in told
+@pytest.mark.parametrize(
+    ("reason", "message", "refused"),
+    [
+        ("NotTriggerScaleUp", "pod didn't trigger scale-up: 1 max node group size reached", True),
+        ("FailedScheduling", "Failed to schedule pod, all available instance types exceed limits", True),
+        ("TriggeredScaleUp", "pod triggered scale-up: [{gpu 1->2 (max: 9)}]", False),
+        ("Nominated", "Pod should schedule on: nodeclaim/gpu-1", False),
+        ("FailedScheduling", "0/4 nodes are available: 4 Insufficient nvidia.com/gpu", None),
+        ("Preempted", "by a pod on node n", None),
+    ],
+)
+def test_what_adds_nodes_is_heard_and_a_scheduler_is_not(reason: str, message: str, refused: bool | None) -> None:
+    body: Body = {"involvedObject": {"kind": "Pod", "name": "chat-0"}, "reason": reason, "message": message, "metadata": MADE}
+    assert answer(body) == (None if refused is None else Answer("chat-0", NOW, message, refused))
+
+
+@pytest.mark.parametrize(
+    ("answers", "refused"),
+    [
+        ([], False),
+        ([said(NOW - 10)], True),
+        ([said(NOW - 10, refused=False)], False),
+        ([said(NOW - 20), said(NOW - 10, refused=False)], False),
+        ([said(NOW - 10), said(NOW - 20, refused=False)], True),
+        ([said(NOW - 10), said(NOW - 10, refused=False)], False),
+    ],
+)
+def test_the_last_answer_counts_and_a_node_on_its_way_lifts_a_refusal(answers: list[Answer], refused: bool) -> None:
+    assert (refusal(answers, POD, NOW) is not None) is refused
+
+
+def test_an_answer_that_is_not_repeated_or_was_about_a_predecessor_counts_no_more() -> None:
+    old_pod = Pod("chat-0", {}, NOW - 2 * ANSWERED_AGAIN_S, None, None, 1, "chat-0", None)
+    assert refusal([said(NOW - ANSWERED_AGAIN_S + 1)], old_pod, NOW)
+    assert refusal([said(NOW - ANSWERED_AGAIN_S - 1)], old_pod, NOW) is None
+    assert refusal([said(POD.created_s - 1)], POD, NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -80,7 +101,7 @@ def test_a_long_message_is_cut_to_one_line() -> None:
         {},
     ],
 )
-def test_an_event_is_as_old_as_its_last_occurrence_however_it_says_so(times: dict[str, object]) -> None:
+def test_an_event_is_as_old_as_its_last_occurrence_however_it_says_so(times: dict[str, Any]) -> None:
     made = {"creationTimestamp": "2033-05-18T03:00:00Z" if times else "2033-05-18T03:33:20Z"}
     body = {"involvedObject": {"kind": "StatefulSet", "name": "chat"}, "message": "no", "metadata": made, **times}
     assert complaint(body) == Complaint("StatefulSet", "chat", NOW, "no")

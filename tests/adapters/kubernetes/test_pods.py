@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.adapters.kubernetes.pods import Pod, mixed, pod, replicas
-from autoscaler.core.fleet import Phase
+from autoscaler.adapters.kubernetes.pods import Pod, Trouble, mixed, pod, replicas
+from autoscaler.core.fleet import Lack, Phase
 
 NOW = 2_000_000_000.0
 BORN_S, READY_S, LEFT_S = NOW - 300, NOW - 200, NOW - 10
@@ -69,6 +69,12 @@ def test_since_tells_when_the_phase_began_and_never_the_future() -> None:
     assert since == [NOW, READY_S, BORN_S, LEFT_S]
 
 
+def test_a_group_is_born_with_the_oldest_of_its_pods_and_anew_with_its_leader() -> None:
+    grown = [replace(member(0, 1, 2), created_s=BORN_S + 20), member(0, 0, 2)]
+    anew = [replace(one, leader="e-1", created_s=BORN_S + 100) for one in grown]
+    assert [one.born_s for one in replicas(grown + anew, 2, updating=False, now=NOW)] == [BORN_S, BORN_S + 100]
+
+
 @pytest.mark.parametrize("label", [f"{LWS}/template-revision-hash", "disaggregatedset.x-k8s.io/revision", "pod-template-hash"])
 def test_two_revisions_side_by_side_are_a_rollout_unless_one_is_leaving(label: str) -> None:
     old, new = (replace(member(0), labels={label: revision}) for revision in ("a", "b"))
@@ -104,19 +110,35 @@ def test_a_pod_that_has_ended_holds_nothing(phase: str) -> None:
     ("status", "trouble"),
     [
         (
-            {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/4 nodes"}]},
-            ("Unschedulable", "0/4 nodes"),
+            {
+                "conditions": [
+                    {
+                        "type": "PodScheduled",
+                        "status": "False",
+                        "reason": "Unschedulable",
+                        "message": "0/4 nodes",
+                        "lastTransitionTime": "2033-05-18T03:33:25Z",
+                    }
+                ]
+            },
+            Trouble(Lack.UNSCHEDULABLE, "Unschedulable", "0/4 nodes", NOW + 5),
         ),
         (
-            {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]},
-            ("ImagePullBackOff", "no such image"),
+            {
+                "containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}],
+                "conditions": [{"type": "ContainersReady", "status": "False", "lastTransitionTime": "2033-05-18T03:33:27Z"}],
+            },
+            Trouble(Lack.FAILING, "ImagePullBackOff", "no such image", NOW + 7),
         ),
-        ({"initContainerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}, ("CrashLoopBackOff", "")),
+        (
+            {"initContainerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}]},
+            Trouble(Lack.FAILING, "CrashLoopBackOff", "", NOW),
+        ),
         ({"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}, None),
         ({"containerStatuses": [{"state": {"running": {}}}]}, None),
     ],
 )
-def test_why_a_pod_does_not_start_is_kept(status: dict[str, Any], trouble: tuple[str, str] | None) -> None:
+def test_why_a_pod_does_not_start_is_kept(status: dict[str, Any], trouble: Trouble | None) -> None:
     found = pod(body(**status))
     assert found is not None
     assert found.trouble == trouble

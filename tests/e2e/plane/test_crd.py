@@ -25,6 +25,7 @@ STORED = ROOT / "tests" / "contracts" / "crd" / "stored-v1alpha1.json"
 EXAMPLES = sorted((ROOT / "policies").glob("*.yaml"))
 NAME = "pdautoscalers.pdautoscaler.io"
 PROFILE = {"prefillSeconds": [0.01, 1e-4, 0], "decodeSeconds": [0.02, 1e-5, 1e-7], "kvTokens": 1000}
+SET = {"apiVersion": "disaggregatedset.x-k8s.io/v1", "kind": "DisaggregatedSet", "name": "llama"}
 SHAPE = {"promptTokens": 9, "uncachedTokens": 10, "outputTokens": 2}
 
 # (what is written, the field that must change, the words of both doors)
@@ -72,14 +73,20 @@ CLASHES: list[tuple[dict[str, Any], str, str]] = [
         "spec.pools.decode.target.apiVersion",
         "missing; the default leaderworkerset.x-k8s.io/v1 has no",
     ),
+    ({"spec.pools.decode.target": SET}, "spec.pools.decode.target.role", "missing; a DisaggregatedSet has a count for each"),
+    ({"spec.pools.decode.target.role": "decode"}, "spec.pools.decode.target.role", "only a DisaggregatedSet has roles inside"),
+    (
+        {"spec.pools.prefill.target": {**SET, "role": "one"}, "spec.pools.decode.target": {**SET, "role": "one"}},
+        "spec.pools.decode.target.name",
+        "the target of prefill already",
+    ),
 ]
 
 
 @pytest.fixture(scope="module")
 def crd(plane: Plane) -> Plane:
     """The plane, with PDAutoscaler served."""
-    plane.kubectl("apply", "--server-side", "-f", str(MANIFEST))
-    plane.kubectl("wait", "--for=condition=Established", f"crd/{NAME}", "--timeout=30s")
+    plane.install_crd()
     return plane
 
 
@@ -137,6 +144,8 @@ def test_an_example_is_stored_and_read_back_as_the_policy_of_its_file(crd: Plane
         {"spec.requestShape": {"promptTokens": 9, "outputTokens": 2, "uncachedTokens": None}},
         {"spec.pools.decode.target": {"kind": "Deployment", "apiVersion": "apps/v1", "name": "chat-prefill"}},
         {"spec.pools.decode.target": {"kind": "LeaderWorkerSet", "apiVersion": "v1", "name": "chat-prefill"}},
+        {"spec.pools.decode.target.role": None},
+        {"spec.pools.prefill.target": {**SET, "role": "prefill"}, "spec.pools.decode.target": {**SET, "role": "decode"}},
     ],
 )
 def test_the_server_and_the_file_make_the_same_policy(crd: Plane, changes: Mapping[str, Any]) -> None:

@@ -6,16 +6,18 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 
-from autoscaler.core.fleet import Phase
+from autoscaler.adapters.kubernetes.complaints import ABOUT_NODES
+from autoscaler.core.fleet import Lack, Phase
 from autoscaler.core.plan import Verdict
 from autoscaler.ports import Fault
 from tests.adapters.prometheus_server import wait_until
 from tests.e2e.plane.plane import Plane
-from tests.e2e.plane.workloads import Place, fleets
+from tests.e2e.plane.workloads import DISAGGREGATED, Place, fleets
 
 pytestmark = [pytest.mark.plane, pytest.mark.slow]
 
@@ -23,7 +25,8 @@ SHARED = Path(os.environ.get("PDA_SHARED", Path(__file__).parents[4] / "shared")
 ROLE_SCALERS = SHARED / "crds" / "disaggregatedset.x-k8s.io_disaggregatedsetrolescalers.yaml"
 LWS = {"name": "engines"}
 DEPLOYMENT = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "engines"}
-DISAGGREGATED = "disaggregatedset.x-k8s.io/v1"
+ROLE = {"apiVersion": DISAGGREGATED, "kind": "DisaggregatedSet", "name": "chat", "role": "prefill"}
+COUNTS = "jsonpath={range .spec.roles[*]}{.spec.replicas} {end}"
 
 
 @pytest.fixture
@@ -107,16 +110,76 @@ def test_another_autoscaler_on_the_same_object_is_refused_by_name(place: Place, 
         assert place.wanted("leaderworkerset/engines") == 2
 
 
-def disaggregated(place: Place) -> str:
+def disaggregated(place: Place, replicas: int = 1) -> str:
     """A DisaggregatedSet `chat` of two roles; the name of its LeaderWorkerSet for prefill."""
-    engine = {"containers": [{"name": "engine", "image": "example.invalid/engine:1"}]}
-    role = {"replicas": 1, "leaderWorkerTemplate": {"size": 1, "workerTemplate": {"spec": engine}}}
-    place.create(
-        DISAGGREGATED, "DisaggregatedSet", "chat", {"roles": [{"name": name, "spec": role} for name in ("prefill", "decode")]}
-    )
-    by_role = ("get", "leaderworkerset", "-l", f"{DISAGGREGATED.partition('/')[0]}/role=prefill", "-o", "name")
-    wait_until(lambda: bool(place.kubectl(*by_role)), "the set makes its LeaderWorkerSets")
-    return place.kubectl(*by_role).strip().rpartition("/")[2]
+    place.disaggregated_set("chat", replicas, "prefill", "decode")
+    wait_until(lambda: len(children(place, "prefill")) == 1, "the set makes its LeaderWorkerSets")
+    return children(place, "prefill")[0]
+
+
+def children(place: Place, role: str) -> list[str]:
+    """The names of a role's LeaderWorkerSets."""
+    by_role = ("get", "leaderworkerset", "-l", f"disaggregatedset.x-k8s.io/role={role}", "-o", "name")
+    return [name.rpartition("/")[2] for name in place.kubectl(*by_role).split()]
+
+
+def counts(place: Place) -> list[int]:
+    """What the DisaggregatedSet wants of prefill and decode."""
+    return [int(count) for count in place.kubectl("get", "disaggregatedset/chat", "-o", COUNTS).split()]
+
+
+def test_a_role_of_a_disaggregatedset_is_scaled_in_the_set_and_the_other_role_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = disaggregated(place)
+    with fleets(place, monkeypatch, ROLE) as fleet:
+        fleet.until_serving(1)
+        assert fleet.scale(1, 3).verdict is Verdict.APPLIED
+        pool = fleet.until_serving(3)
+        assert (pool.desired, pool.note) == (3, "")
+        assert {replica.name for replica in pool.replicas} == {f"{child}-{number}" for number in range(3)}
+        assert (counts(place), place.wanted(f"leaderworkerset/{child}")) == ([3, 1], 3)
+        assert fleet.scale(3, 1).verdict is Verdict.APPLIED
+        assert [replica.name for replica in fleet.until_serving(1).replicas] == [f"{child}-0"]
+        assert children(place, "prefill") == [child]  # a new count is no rollout
+
+
+def test_a_role_that_somebody_else_scaled_or_a_set_made_anew_is_a_conflict(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    disaggregated(place)
+    with fleets(place, monkeypatch, ROLE) as fleet:
+        fleet.until_serving(1)
+        patch = [{"op": "add", "path": "/spec/roles/0/spec/replicas", "value": 2}]
+        place.kubectl("patch", "disaggregatedset/chat", "--type=json", "-p", json.dumps(patch))
+        assert fleet.scale(1, 3).verdict is Verdict.CONFLICT
+        fleet.until_serving(2)
+        place.kubectl("delete", "disaggregatedset/chat")
+        disaggregated(place, 2)
+        wait_until(lambda: fleet.scale(2, 3).verdict is not Verdict.FAILED, "the new set is seen")
+        assert fleet.scale(2, 3).verdict is Verdict.CONFLICT
+        assert counts(place) == [2, 2]
+
+
+def test_nothing_is_taken_away_from_a_role_while_the_set_is_rolled_out(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    disaggregated(place, 2)
+    with fleets(place, monkeypatch, ROLE) as fleet:
+        fleet.until_serving(2)
+        never_ready = {"annotations": {"plane/ready-after": "1h"}}
+        path = "/spec/roles/1/spec/leaderWorkerTemplate/workerTemplate/metadata"  # of the other role
+        patch = [{"op": "add", "path": path, "value": never_ready}]
+        place.kubectl("patch", "disaggregatedset/chat", "--type=json", "-p", json.dumps(patch))
+        fleet.until(lambda pool: "rollout" in pool.note, "the rollout is seen")
+        down = fleet.scale(2, 1)
+        assert (down.verdict, "rollout" in down.detail) == (Verdict.REFUSED, True)
+        assert counts(place) == [2, 2]
+
+
+def test_a_set_without_the_role_says_which_roles_it_has(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    disaggregated(place)
+    with fleets(place, monkeypatch, {**ROLE, "role": "encode"}) as fleet:
+        fault = fleet.read()
+        assert isinstance(fault, Fault)
+        named = f"prefill DisaggregatedSet {place.namespace}/chat role encode"
+        assert fault.detail == f'{named}: NoSuchRole: it has no role "encode" but prefill, decode; correct target.role'
 
 
 def test_a_leaderworkerset_of_a_disaggregatedset_is_refused_and_its_owner_named(
@@ -132,9 +195,8 @@ def test_a_leaderworkerset_of_a_disaggregatedset_is_refused_and_its_owner_named(
         assert place.wanted(f"leaderworkerset/{child}") == 1
 
 
-@pytest.mark.skipif(not ROLE_SCALERS.exists(), reason=f"needs {ROLE_SCALERS}: the manager built here has no role scalers yet")
-def test_a_role_scaler_is_written_although_the_set_owns_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    disaggregated(place)
+def role_scaler(place: Place) -> str:
+    """The role scaler of prefill, as LWS 0.10 makes it; what kubectl calls it."""
     place.kubectl("apply", "--server-side", "-f", str(ROLE_SCALERS))
     place.kubectl("wait", "--for=condition=Established", "crd/disaggregatedsetrolescalers.disaggregatedset.x-k8s.io")
     uid = place.kubectl("get", "disaggregatedset/chat", "-o", "jsonpath={.metadata.uid}")
@@ -145,12 +207,36 @@ def test_a_role_scaler_is_written_although_the_set_owns_it(place: Place, monkeyp
     status = {"status": {"replicas": 1, "selector": ",".join(f"{key}={value}" for key, value in labels.items())}}
     scaler = "disaggregatedsetrolescaler/chat-prefill"
     place.kubectl("patch", scaler, "--subresource=status", "--type=merge", "-p", json.dumps(status))
+    return scaler
+
+
+with_role_scalers = pytest.mark.skipif(
+    not ROLE_SCALERS.exists(), reason=f"needs {ROLE_SCALERS}: the manager built here has no role scalers yet"
+)
+
+
+@with_role_scalers
+def test_a_role_scaler_is_written_although_the_set_owns_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    disaggregated(place)
+    scaler = role_scaler(place)
     target = {"apiVersion": DISAGGREGATED, "kind": "DisaggregatedSetRoleScaler", "name": "chat-prefill"}
     with fleets(place, monkeypatch, target) as fleet:
         pool = fleet.until_serving(1)
         assert pool.replicas[0].name.endswith("-prefill-0")
         assert fleet.scale(1, 2).verdict is Verdict.APPLIED
         assert place.wanted(scaler) == 2
+
+
+@with_role_scalers
+def test_a_role_that_has_a_scaler_is_refused_in_its_favour(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    disaggregated(place)
+    role_scaler(place)
+    with fleets(place, monkeypatch, ROLE) as fleet:
+        told = "DisaggregatedSetRoleScaler chat-prefill scales it already; target that instead"
+        fleet.until(lambda pool: pool.note == told, "the scaler is named")
+        outcome = fleet.scale(1, 2)
+        assert (outcome.verdict, outcome.detail) == (Verdict.REFUSED, f"DisaggregatedSet chat role prefill: {told}")
+        assert counts(place) == [1, 1]
 
 
 def test_nothing_is_taken_away_during_a_rollout(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,29 +254,60 @@ def test_nothing_is_taken_away_during_a_rollout(place: Place, monkeypatch: pytes
         assert place.wanted("leaderworkerset/engines") == 4
 
 
-def test_a_quota_that_refuses_pods_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quota_that_refuses_pods_is_a_shortage_of_its_own(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.create("v1", "ResourceQuota", "small", {"hard": {"pods": "3"}})
     place.kubectl("wait", "--for=jsonpath={.status.hard.pods}=3", "resourcequota/small")
     place.leader_worker_set("engines", 4)
     with fleets(place, monkeypatch, LWS) as fleet:
-        pool = fleet.until(lambda pool: "exceeded quota: small" in pool.note, "the quota is named")
-        assert (pool.desired, "not created" in pool.note) == (4, True)
-        assert len(pool.replicas) <= 3
+        begun_s = time.time()
+        pool = fleet.until(lambda pool: len(pool.replicas) == 2 and bool(pool.shortages), "the quota is told")
+        ((lack, missing, told_s, text),) = [astuple(one) for one in pool.shortages]
+        assert (pool.desired, lack, missing, "exceeded quota: small" in text) == (4, Lack.NOT_CREATED, 2, True)
+        assert abs(told_s - begun_s) < 60
+        assert not pool.note
 
 
-def test_a_replica_that_fits_no_node_is_told_as_unschedulable(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replica_that_fits_no_node_is_short_of_room_until_nodes_are_refused_and_again_once_one_comes(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.leader_worker_set("engines", 1, gpus=64)
     with fleets(place, monkeypatch, LWS) as fleet:
-        pool = fleet.until(lambda pool: "Unschedulable" in pool.note, "the scheduler's words")
-        assert "Insufficient nvidia.com/gpu" in pool.note
-        assert [replica.phase for replica in pool.replicas] == [Phase.STARTING]
+        (shortage,) = fleet.until(lambda pool: bool(pool.shortages), "the scheduler's words").shortages
+        assert (shortage.lack, shortage.replicas) == (Lack.UNSCHEDULABLE, 1)
+        assert "Insufficient nvidia.com/gpu" in shortage.text
+        refusal = "pod didn't trigger scale-up: 1 max node group size reached"
+        place.event("engines-0", "NotTriggerScaleUp", refusal, "cluster-autoscaler")
+        refused = fleet.until(lambda pool: pool.shortages[0].lack is Lack.NODES_REFUSED, "the refusal")
+        assert (refused.shortages[0].replicas, refused.shortages[0].text) == (1, refusal)
+        assert [replica.phase for replica in refused.replicas] == [Phase.STARTING]
+        place.event("engines-0", "TriggeredScaleUp", "pod triggered scale-up: [{gpu 1->2 (max: 9)}]", "cluster-autoscaler")
+        fleet.until(lambda pool: pool.shortages[0].lack is Lack.UNSCHEDULABLE, "a node is on its way")
+        place.event("engines-0", "FailedScheduling", "0/4 nodes are available", "another-scheduler")
+        time.sleep(1.1)  # events are told to the second
+        place.event("engines-0", "FailedScheduling", "Failed to schedule pod, exceeds limits", "karpenter")
+        last = fleet.until(lambda pool: pool.shortages[0].lack is Lack.NODES_REFUSED, "Karpenter's refusal")
+        assert last.shortages[0].text == "Failed to schedule pod, exceeds limits"
+
+
+def test_the_server_leaves_out_the_events_of_scheduler_and_kubelet(place: Place) -> None:
+    place.leader_worker_set("engines", 1, gpus=64)
+
+    def written(selector: str) -> set[str]:
+        reasons = ("get", "events", f"--field-selector={selector}", "-o", "jsonpath={.items[*].reason}")
+        return set(place.kubectl(*reasons).split())
+
+    wait_until(lambda: "FailedScheduling" in written("involvedObject.kind=Pod"), "the scheduler has found no node")
+    place.event("engines-0", "Pulling", "an image", "kubelet")
+    place.event("engines-0", "NotTriggerScaleUp", "no", "cluster-autoscaler")
+    assert written(ABOUT_NODES["fieldSelector"]) == {"NotTriggerScaleUp"}
 
 
 def test_a_target_that_is_missing_is_a_fault_until_it_is_there(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     with fleets(place, monkeypatch, LWS) as fleet:
         fault = fleet.read()
         assert isinstance(fault, Fault)
-        assert fault.detail == f"prefill LeaderWorkerSet {place.namespace}/engines: NotFound: no such object"
+        told = "NotFound: there is no such object; create it, or correct target.name and target.kind"
+        assert fault.detail == f"prefill LeaderWorkerSet {place.namespace}/engines: {told}"
         place.leader_worker_set("engines", 1)
         fleet.until_serving(1)
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ from tests.e2e.plane.plane import Plane
 from tests.policy_documents import edited
 
 OTHER = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "other"}
+TERM = 1
+DISAGGREGATED = "disaggregatedset.x-k8s.io/v1"
 
 
 class Place:
@@ -44,6 +47,26 @@ class Place:
         pod["metadata"]["labels"] = {"app": name}
         spec = {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": pod}
         self.create("apps/v1", "Deployment", name, spec)
+
+    def disaggregated_set(self, name: str, replicas: int, *roles: str) -> None:
+        """Each role makes a LeaderWorkerSet of its own."""
+        role = {"replicas": replicas, "leaderWorkerTemplate": {"size": 1, "workerTemplate": _pod(0)}}
+        self.create(DISAGGREGATED, "DisaggregatedSet", name, {"roles": [{"name": one, "spec": role} for one in roles]})
+
+    def event(self, pod: str, reason: str, message: str, component: str) -> None:
+        """What a component of the cluster says about a pod now."""
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{pod}.", "namespace": self.namespace},
+            "involvedObject": {"kind": "Pod", "name": pod, "namespace": self.namespace},
+            "source": {"component": component},
+            "lastTimestamp": now,
+            "reason": reason,
+            "message": message,
+        }
+        self.kubectl("create", "-f", "-", input=json.dumps(event))
 
     def kubectl(self, *arguments: str, input: str | None = None) -> str:  # noqa: A002
         return self.plane.kubectl("--namespace", self.namespace, *arguments, input=input)
@@ -73,7 +96,7 @@ class Fleets:
 
     def scale(self, seen: int, to: int) -> Outcome:
         reason = Reason.SCALE_UP if to > seen else Reason.SCALE_DOWN
-        return self.gateway.apply(self.key, Action(Role.PREFILL, seen, to, reason), time.time())
+        return self.gateway.apply(self.key, Action(Role.PREFILL, seen, to, reason), time.time(), TERM)
 
     def until(self, holds: Callable[[Pool], bool], what: str) -> Pool:
         """The first pool of which it holds; Faults on the way are waited out."""
@@ -101,7 +124,7 @@ def fleets(place: Place, monkeypatch: pytest.MonkeyPatch, target: Mapping[str, s
     """The gateway over `target` in this namespace, ended with the block."""
     monkeypatch.setenv("KUBECONFIG", str(place.plane.kubeconfig))
     document = Document.model_validate(policy(place.namespace, target))
-    gateway = KubernetesFleet(connect(), [document], watch_s)
+    gateway = KubernetesFleet(connect(), {document.key: document}, watch_s=watch_s)
     yield Fleets(gateway, document.key)
     gateway.stop()
 
