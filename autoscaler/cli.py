@@ -3,8 +3,9 @@
 The composition root: options and nothing else. Every command's work stands in `commands/` and is imported when the
 command runs, which keeps `autoscaler --help` free of NumPy, FastAPI and pydantic.
 
-Every option can also be set as PDA_<COMMAND>_<OPTION> in the environment (PDA_RUN_PROMETHEUS=http://...), which is why
-there is no settings file beside the policy: what the operator wants is in the policy, where things are is here.
+Every option can also be set as PDA_<COMMAND>_<OPTION> in the environment (PDA_RUN_PROMETHEUS=http://...; those that may
+be repeated have a plural name and take several words: PDA_RUN_NAMESPACES="chat search"), which is why there is no settings
+file beside the policy: what the operator wants is in the policy, where things are is here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ import click
 from autoscaler import __version__
 
 FILES = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
-POLICY = click.option("--policy", "policies", type=FILES, multiple=True, required=True, help="PDAutoscaler file; repeatable.")
+POLICIES = (
+    click.option("--policy", "policies", type=FILES, multiple=True, help="PDAutoscaler file; repeatable."),
+    click.option(
+        "--namespace",
+        "namespaces",
+        multiple=True,
+        help="Without --policy: where the PDAutoscaler objects are; repeatable.  [default: our own]",
+    ),
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of tables for people.")
 WHERE = (
     click.option("--prometheus", required=True, metavar="URL", help="Where Prometheus answers queries."),
@@ -37,8 +46,8 @@ WHERE = (
 
 
 def where(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say where Prometheus and the cluster are."""
-    for option in reversed(WHERE):
+    """The options that say where the policies, Prometheus and the cluster are."""
+    for option in reversed((*POLICIES, *WHERE)):
         command = option(command)
     return command
 
@@ -67,20 +76,27 @@ def demo(**options: Any) -> None:
 
 
 @cli.command()
-@POLICY
 @where
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Of the live page; 0: any.")
-@click.option("--lease", metavar="NAMESPACE/NAME", help="Act only while holding this Lease; for several controllers.")
+@click.option(
+    "--lease",
+    metavar="NAMESPACE/NAME",
+    help="Act only while holding this Lease; for several controllers.  [default: pd-autoscaler in our own namespace; "
+    "with --policy none]",
+)
+@click.option("--listen", metavar="ADDRESS:PORT", help="Serve /metrics, /healthz and /readyz there, and nothing else.")
 @click.option("--dry-run", is_flag=True, help="Decide and report, but change nothing, whatever the policy's mode.")
 def run(**options: Any) -> None:
-    """Run the controller until SIGTERM."""
+    """Run the controller until SIGTERM.
+
+    It manages the fleets of the --policy files or, without any, those of the PDAutoscaler objects on the cluster.
+    """
     from autoscaler.commands.run import run as command
 
     command(**options)
 
 
 @cli.command()
-@POLICY
 @where
 @click.option("--act/--dry-run", default=False, show_default=True, help="--act applies the plan of a policy in mode Auto.")
 @JSON

@@ -1,7 +1,7 @@
 """Which policies do these files hold, and on which line is what wrong with them?
 
 A file holds one or more YAML documents. Each is read (policy/marked_yaml.py), validated (policy/document.py), and held
-against those of all files: two policies must not want the same name, the same replicas or the same metrics.
+against those of all files (policy/claims.py): two policies must not want the same name, replicas or metrics.
 
 All problems of all files come at once, each on one line: file:line: field: value, and what is allowed.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from autoscaler.policy import Document
-from autoscaler.policy.fields import Path as FieldPath
+from autoscaler.policy.claims import claims
 from autoscaler.policy.fields import dotted, objections
 from autoscaler.policy.marked_yaml import Marked, NotYaml, read
 from autoscaler.refusal import Refusal
@@ -132,31 +132,11 @@ def _bytes(file: Path | str) -> bytes:
         return handle.read(MAX_BYTES + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """What a policy must have to itself, by which field it claims it, and the words for a policy that comes second."""
-
-    what: tuple[str, ...]
-    path: FieldPath
-    words: str
-
-
-def _claims(document: Document) -> Iterator[_Claim]:
-    """Metrics are summed by namespace and model, so two fleets that share both share their numbers, whatever the gateway."""
-    namespace, spec = document.metadata.namespace, document.spec
-    yield _Claim(("name", document.key), ("metadata", "name"), f"{document.key} is the name of another policy too")
-    words = f"{spec.model} in namespace {namespace} is another policy's model too, and metrics cannot tell the two apart"
-    yield _Claim(("series", namespace, spec.model), ("spec", "model"), words)
-    for role, pool in spec.pools.items():
-        words = f"{pool.target.kind} {pool.target.name} in namespace {namespace} is another policy's target too"
-        yield _Claim(("target", namespace, *pool.target.identity), ("spec", "pools", role, "target", "name"), words)
-
-
 def _conflicts(pages: Sequence[_Page]) -> Iterator[Problem]:
     """Claims that an earlier policy has made already."""
     owners: dict[tuple[str, ...], tuple[_Page, str]] = {}
     for page in pages:
-        for claim in _claims(page.document) if page.document else ():
+        for claim in claims(page.document) if page.document else ():
             line = page.marked.line(claim.path)
             owner, place = owners.setdefault(claim.what, (page, f"{page.file}:{line}"))
             if owner is not page:

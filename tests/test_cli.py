@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow  # a process each
 
 CHAT = str(Path(__file__).parents[1] / "policies" / "chat.yaml")
 CLUSTERS = "kubernetes, kubernetes:CONTEXT, sim:http://HOST:PORT"
+ADDRESSES = "IPV4:PORT or [IPV6]:PORT, the port 0 (any free one) to 65535"
 NOWHERE = ["--prometheus", "http://127.0.0.1:1", "--cluster", "sim:http://127.0.0.1:1"]
 PATIENCE_S = 60
 
@@ -113,6 +114,22 @@ def test_a_malformed_trace_is_refused_before_anything_runs_with_its_line(tmp_pat
         (
             ["run", "--policy", CHAT, *NOWHERE, "--lease", "Leader"],
             "autoscaler: --lease 'Leader': must be NAMESPACE/NAME in lower-case letters, digits and '-'",
+        ),
+        (
+            ["run", "--policy", CHAT, "--namespace", "models", *NOWHERE],
+            "autoscaler: --namespace: says where PDAutoscaler objects are; with --policy the policies are files",
+        ),
+        (
+            ["run", *NOWHERE, "--port", "0"],
+            "autoscaler: --cluster sim:http://127.0.0.1:1: without --policy the policies are objects of a Kubernetes cluster",
+        ),
+        (
+            ["tick", *NOWHERE, "--act"],
+            "autoscaler: --act: PDAutoscaler objects are acted on by the controller that leads; a tick of them only tells",
+        ),
+        (
+            ["run", "--policy", CHAT, *NOWHERE, "--port", "0", "--listen", "localhost"],
+            "autoscaler: --listen 'localhost': must be an IP address and a port (allowed: " + ADDRESSES + ")",
         ),
         (
             ["fleet", "--policy", CHAT, "--initial", "prefil=2"],

@@ -1,85 +1,85 @@
-"""How is the controller put together for `run` and `tick`?"""
+"""How do `run` and `tick` go, from the first list to the last write?"""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import re
-import secrets
 import signal
-import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
 
-from autoscaler.adapters.clock import SystemClock
 from autoscaler.adapters.own_metrics import OwnMetrics
-from autoscaler.adapters.prometheus import Endpoint, PrometheusSignals, load_profiles, queries_for
-from autoscaler.adapters.sim_cluster import SimulatedFleetClient
 from autoscaler.adapters.telemetry import Transitions, configure_logging
 from autoscaler.commands.report import whole
-from autoscaler.controller import Controller, Managed
-from autoscaler.core.plan import Mode
-from autoscaler.core.status import document
-from autoscaler.policy import Document
-from autoscaler.policy_file import load_policies
-from autoscaler.ports import FleetGateway, Leadership, StatusSink
+from autoscaler.commands.wiring import Doors, controller, endpoint, from_files, from_objects
+from autoscaler.core.status import Status, document
 from autoscaler.refusal import Refusal
 from autoscaler.scheduling import TickLoop
 
-if TYPE_CHECKING:
-    from autoscaler.adapters.kubernetes import Election
-
-LEASE_PART = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-
 log = logging.getLogger(__name__)
 
+Tick = Callable[[], Sequence[Status]]
 
-def run(policies: Sequence[Path], cluster: str, lease: str | None, port: int, dry_run: bool, **prometheus: Any) -> None:
+
+def run(
+    *,
+    policies: Sequence[Path],
+    namespaces: Sequence[str],
+    cluster: str,
+    lease: str | None,
+    listen: str | None,
+    port: int,
+    dry_run: bool,
+    **prometheus: Any,
+) -> None:
     """Tick until SIGTERM or SIGINT, with the live page beside it. Raises Refusal on bad input."""
     from autoscaler.apps.feed import Feed  # `tick` needs no web server
     from autoscaler.apps.live import create_app
     from autoscaler.apps.loopback import serve
+    from autoscaler.apps.probes import Pulse, serve_probes
 
     configure_logging()
-    documents = [loaded.document for loaded in load_policies(policies)]
-    interval_s = min(one.spec.behaviour.tick_seconds for one in documents)
-    feed, metrics = Feed(), OwnMetrics(interval_s)
-    election = candidate(cluster, lease) if lease else None
-    sinks = (feed, metrics, Transitions())
-    controller = build(documents, sinks, dry_run, election, prometheus=endpoint(**prometheus), cluster=cluster)
-    page = serve(create_app(feed, "pd-autoscaler", metrics=metrics.page), port=port, closing=feed.let_go)
-    click.echo(f"live page: {page.url}", err=True)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    loop = TickLoop(metrics.timed(controller.tick), interval_s)
-    metrics.count_skipped(lambda: loop.skipped)
+    prometheus_at = endpoint(**prometheus)
+    doors = _doors(policies, namespaces, cluster, lease=lease, dry_run=dry_run)
+    feed, metrics = Feed(), OwnMetrics(doors.beat_s)
+    pulse = Pulse(max(doors.beat_s, prometheus_at.timeout_s))  # a tick may wait twice for a Prometheus that hangs
+    work = controller(doors, prometheus_at, (feed, metrics, Transitions()))
     with ExitStack() as closing:
+        page = serve(create_app(feed, "pd-autoscaler", metrics=metrics.page), port=port, closing=feed.let_go)
         closing.callback(page.stop)
-        if election is not None:
-            election.start()
+        click.echo(f"live page: {page.url}", err=True)
+        if listen is not None:
+            probes = serve_probes(listen, pulse, metrics.page)
+            closing.callback(probes.stop)
+            click.echo(f"metrics and probes: {probes.url}", err=True)
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        loop = TickLoop(metrics.timed(pulse.felt(_telling(doors.trouble, work.tick))), doors.beat_s)
+        metrics.count_skipped(lambda: loop.skipped)
+        doors.start()
+        work.warm()
         loop.start()
         stop.wait()
-        ended = loop.stop()
+        ended = loop.stop() and work.finish()
         if not ended:
-            log.warning("a tick was still in flight; its writes carry their precondition, and the Lease is left to run out")
-        if election is not None:
-            election.stop(hand_over=ended)
+            log.warning("a write was still in flight; it carries its precondition, and the Lease is left to run out")
+        doors.stop(hand_over=ended)
 
 
-def tick(policies: Sequence[Path], cluster: str, act: bool, as_json: bool, **prometheus: Any) -> None:
+def tick(policies: Sequence[Path], namespaces: Sequence[str], cluster: str, act: bool, as_json: bool, **prometheus: Any) -> None:
     """One tick of every policy, printed. Raises Refusal on bad input."""
-    documents = [loaded.document for loaded in load_policies(policies)]
-    controller = build(documents, [], not act, prometheus=endpoint(**prometheus), cluster=cluster)
-    statuses = [document(status) for status in controller.tick()]
+    prometheus_at = endpoint(**prometheus)
+    if act and not policies:
+        raise Refusal("--act: PDAutoscaler objects are acted on by the controller that leads; a tick of them only tells")
+    doors = _doors(policies, namespaces, cluster, dry_run=not act)
+    statuses = [document(status) for status in controller(doors, prometheus_at, (), at_once=True).tick()]
     if as_json:
         click.echo(json.dumps(statuses, indent=2))
         return
@@ -87,81 +87,22 @@ def tick(policies: Sequence[Path], cluster: str, act: bool, as_json: bool, **pro
         Console().print(whole(status))
 
 
-def build(
-    documents: Sequence[Document],
-    sinks: Sequence[StatusSink],
-    dry_run: bool,
-    leadership: Leadership | None = None,
-    *,
-    prometheus: Endpoint,
-    cluster: str,
-) -> Controller:
-    """The controller over real Prometheus and the named cluster. Raises Refusal for what cannot work."""
-    fleets = [managed(one, dry_run) for one in documents]
-    profiles = load_profiles()
-    for fleet in fleets:  # a misspelt signal is told now, not at every tick
-        queries_for(fleet.engine, fleet.gateway, fleet.queries, profiles)
-    signals = PrometheusSignals(prometheus, profiles)
-    return Controller(fleets, SystemClock(), signals, gateway(cluster, documents), sinks, leadership)
+def _doors(policies: Sequence[Path], namespaces: Sequence[str], cluster: str, **options: Any) -> Doors:
+    if policies and namespaces:
+        raise Refusal("--namespace: says where PDAutoscaler objects are; with --policy the policies are files")
+    return from_files(policies, cluster, **options) if policies else from_objects(cluster, namespaces, **options)
 
 
-def endpoint(
-    prometheus: str, headers: Sequence[str], token_file: Path | None, ca_file: Path | None, query_timeout_s: float
-) -> Endpoint:
-    """Where Prometheus is, from the options that say so. Raises Refusal for what cannot work."""
-    return Endpoint(prometheus, query_timeout_s, headers=_headers(headers), token_file=token_file, ca_file=ca_file)
+def _telling(trouble: Callable[[], str], tick: Tick) -> Tick:
+    """The same tick, with a line in the log whenever what fleets there are becomes unknown, or known again."""
+    told = ""
 
+    def run() -> Sequence[Status]:
+        nonlocal told
+        now = trouble()
+        if now != told:
+            log.warning(now or "the PDAutoscalers can be read again")
+            told = now
+        return tick()
 
-def managed(policy: Document, dry_run: bool = False) -> Managed:
-    """One policy document as the controller manages it; a dry run recommends and changes nothing."""
-    core, spec = policy.core(), policy.spec
-    if dry_run and core.mode is Mode.AUTO:
-        core = replace(core, mode=Mode.RECOMMEND)
-    metrics = spec.metrics
-    return Managed(
-        key=policy.key,
-        namespace=policy.metadata.namespace,
-        model=spec.model,
-        policy=core,
-        engine=spec.engine,
-        gateway=spec.gateway,
-        window_s=metrics.window_seconds,
-        queries=metrics.queries,
-    )
-
-
-def gateway(cluster: str, documents: Sequence[Document]) -> FleetGateway:
-    """The cluster behind `--cluster`. Raises Refusal for one that is not known, and for an unusable kubeconfig."""
-    kind, colon, where = cluster.partition(":")
-    if kind == "kubernetes" and bool(colon) == bool(where):
-        from autoscaler.adapters.kubernetes import KubernetesFleet, connect  # 0.5 s that a simulated cluster does not pay
-
-        return KubernetesFleet(connect(where or None), documents)
-    if kind != "sim" or not where.startswith(("http://", "https://")):
-        allowed = "kubernetes, kubernetes:CONTEXT, sim:http://HOST:PORT"
-        raise Refusal(f"--cluster {cluster!r}: not a cluster this version knows (allowed: {allowed})")
-    if len(documents) > 1:
-        raise Refusal(f"--policy: {len(documents)} policies, but a simulated cluster holds one fleet")
-    return SimulatedFleetClient(where)
-
-
-def candidate(cluster: str, lease: str) -> Election:
-    """A candidate for the Lease NAMESPACE/NAME. Raises Refusal where there is none to be had."""
-    kind, _, context = cluster.partition(":")
-    namespace, slash, name = lease.partition("/")
-    if not slash or not LEASE_PART.fullmatch(namespace) or not LEASE_PART.fullmatch(name):
-        raise Refusal(f"--lease {lease!r}: must be NAMESPACE/NAME in lower-case letters, digits and '-'")
-    if kind != "kubernetes":
-        raise Refusal(f"--lease {lease}: only --cluster kubernetes has Leases, not {cluster!r}")
-    from autoscaler.adapters.kubernetes import Election, connect
-
-    identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}-{secrets.token_hex(4)}".lower()
-    return Election(connect(context or None), namespace, name, identity)
-
-
-def _headers(pairs: Sequence[str]) -> dict[str, str]:
-    split = [pair.partition("=") for pair in pairs]
-    for name, equals, _ in split:
-        if not equals or not name.strip():
-            raise Refusal(f"--header {name!r}: must be NAME=VALUE")
-    return {name.strip(): value.strip() for name, _, value in split}
+    return run

@@ -1,21 +1,35 @@
 """How does the controller reach the replicas of a real cluster?
 
     api.py            one request: a dict or an `ApiFault`, always within a time-out
+    answers.py        JSON that is too deep to be read does not end the reading
     snapshot.py       list + watch of one kind in one thread; readers take an immutable picture and never wait
+    discovery.py      which kinds the server has
     targets.py        the object that is scaled: what it wants, who owns it, whether it is being rolled out
+    roles.py          one role inside a DisaggregatedSet, which is scaled without an object of its own
     pods.py           its pods, folded into replicas: whole groups, not pods
-    complaints.py     why replicas are missing, in the cluster's own words
+    complaints.py     what events say about replicas that do not come
+    shortages.py      why replicas are missing, each counted once
     objections.py     who else writes the object: an owner, another autoscaler
     views.py          which lists are followed, and what they say now
+    standing.py       one target as it stands, put together from those lists
+    writing.py        the patch that writes a count, and what became of it
     fleet_gateway.py  `FleetGateway` over all of these
     lease.py          which of several controllers may act
+    policies.py       the `Roster` of a cluster: its PDAutoscalers, and which of them can be worked by
+    ledger.py         status and intents written so that of two leaders only the later one acts
+    story.py          a tick's Status as the status of an object
+    events.py         what happened, as Events, without floods
+    scribe.py         when all of that is written
 
 Everything is read as raw dicts and cut down to the few fields used here at once: 2,000 typed pods cost 2.1 s of CPU and
 155 MiB, the same as trimmed dicts 0.8 s and 22 MiB (reference/python.md 1.5).
 """
 
-from autoscaler.adapters.kubernetes.api import connect
+from autoscaler.adapters.kubernetes.api import KubeApi, connect, home
 from autoscaler.adapters.kubernetes.fleet_gateway import KubernetesFleet
 from autoscaler.adapters.kubernetes.lease import Election
+from autoscaler.adapters.kubernetes.ledger import Ledger
+from autoscaler.adapters.kubernetes.policies import PolicyObjects
+from autoscaler.adapters.kubernetes.scribe import Scribe
 
-__all__ = ["Election", "KubernetesFleet", "connect"]
+__all__ = ["Election", "KubeApi", "KubernetesFleet", "Ledger", "PolicyObjects", "Scribe", "connect", "home"]

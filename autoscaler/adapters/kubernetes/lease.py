@@ -9,7 +9,9 @@ keeps its work running after it lost the API server (reference/python.md 1.6), s
 A write begun at the last moment of the deadline may take as long as a request may take before it reaches the server.
 So deadline + request time-out must stay under the duration: 7 + 8 < 16 s. Nobody compares clocks of two machines.
 
-The term is the Lease's count of transitions: it grows with every change of holder and names whose writes are whose.
+The term is the Lease's count of transitions: it grows with every change of holder and names whose writes are whose. Where
+terms are written down elsewhere too (ledger.py), a Lease that somebody deleted must not begin again at 0: its writer would
+be taken for a leader of long ago, for ever. `count_on_from` tells where to begin.
 """
 
 from __future__ import annotations
@@ -77,6 +79,7 @@ class Election:
         self._metadata = {"name": name, "namespace": namespace}
         self._seen_version, self._seen_at_s = "", monotonic()
         self._held: tuple[int, float] | None = None  # (term, when last renewed), replaced as a whole
+        self._last_term: Callable[[], int] = lambda: -1
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
@@ -87,6 +90,10 @@ class Election:
             return None
         term, renewed_s = held
         return term if self._monotonic() - renewed_s < self._timing.renew_deadline_s else None
+
+    def count_on_from(self, last_term: Callable[[], int]) -> None:
+        """The first term of a Lease made anew is the one after `last_term()`; -1 if there was none."""
+        self._last_term = last_term
 
     def start(self) -> None:
         """Be a candidate until `stop`."""
@@ -113,7 +120,8 @@ class Election:
         if isinstance(lease, ApiFault):
             if lease.status == 404:
                 first = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": self._metadata}
-                self._written(self._api.create(self._collection, first | {"spec": self._claim(0, acquired=True)}), began_s)
+                claim = self._claim(self._last_term() + 1, acquired=True)
+                self._written(self._api.create(self._collection, first | {"spec": claim}), began_s)
             return
         spec, version = _spec(lease), str(lease["metadata"].get("resourceVersion", ""))
         if version != self._seen_version:

@@ -28,6 +28,7 @@ from tests.e2e.plane.command_lines import Ports, command_lines
 from tests.e2e.plane.credentials import make_credentials
 from tests.e2e.plane.servers import Server, free_ports, wait_for
 
+CRD = Path(__file__).parents[3] / "manifests" / "crd" / "pdautoscalers.yaml"
 ADMIN = "admin"
 CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok", "lws-manager")
 NODES = 4
@@ -119,6 +120,11 @@ class Plane:
         controllers = self.servers["kube-controller-manager"]
         wait_for(f"{name} is ready", lambda: self._answers(f"/api/v1/namespaces/{name}/serviceaccounts/default"), controllers)
         return name
+
+    def install_crd(self) -> None:
+        """Serve PDAutoscalers, as the manifest has them."""
+        self.kubectl("apply", "--server-side", "-f", str(CRD))
+        self.kubectl("wait", "--for=condition=Established", "crd/pdautoscalers.pdautoscaler.io", "--timeout=30s")
 
     def kubeconfig_for(self, namespace: str, serviceaccount: str) -> Path:
         """The kubeconfig of a service account, made if need be: without a RoleBinding it may do nothing."""

@@ -1,10 +1,12 @@
 """Do two controllers on one cluster ever act at once, and does the second take over when the first is paused or killed?
 
-Both are real processes over the real API server; Prometheus is the page of canned numbers of test_tick.py.
+Both are real processes over the real API server and follow the same PDAutoscaler; Prometheus is the page of canned numbers
+of test_tick.py.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -14,7 +16,6 @@ from typing import Any
 
 import pytest
 import requests
-import yaml
 
 from tests.e2e.plane.plane import Plane
 from tests.e2e.plane.test_tick import prometheus, rows
@@ -26,6 +27,7 @@ __all__ = ["prometheus"]  # a fixture
 pytestmark = [pytest.mark.plane, pytest.mark.slow]
 
 FAIL_OVER_S = 20.0
+PAUSE_S = 60.0
 
 
 class Pair:
@@ -41,13 +43,14 @@ class Pair:
         document["spec"].pop("gpuBudget", None)
         for pool in document["spec"]["pools"].values():
             pool["max"] = 100
-        file = folder / "policy.yaml"
-        file.write_text(yaml.safe_dump(document))
-        where = ["--prometheus", url, "--cluster", "kubernetes", "--lease", f"{self.place.namespace}/autoscaler"]
+        plane.install_crd()
+        self.place.kubectl("create", "-f", "-", input=json.dumps(document))
+        where = ["--prometheus", url, "--cluster", "kubernetes", "--namespace", self.place.namespace]
+        where += ["--lease", f"{self.place.namespace}/autoscaler"]
         os.environ["KUBECONFIG"] = str(plane.kubeconfig)
         self.controllers = []
         for number in range(2):
-            started = Process(["run", "--policy", str(file), "--port", "0", *where], folder / f"{number}.log")
+            started = Process(["run", "--port", "0", *where], folder / f"{number}.log")
             self.controllers.append(started)
             started.address("live page")  # one after the other, so that the first leads
 
@@ -59,6 +62,10 @@ class Pair:
     def wanted(self) -> int:
         """What the LeaderWorkerSet is asked for."""
         return self.place.wanted("leaderworkerset/engines")
+
+    def epoch(self) -> int:
+        """The term whose leader wrote to the PDAutoscaler last; -1 before any has."""
+        return int(self.place.kubectl("get", "pda/chat", "-o", "jsonpath={.status.state.epoch}") or -1)
 
     def leads(self, number: int, term: int) -> bool:
         """Whether this controller has said that it leads in this term."""
@@ -94,14 +101,18 @@ def test_a_paused_leader_is_replaced_and_writes_nothing_when_it_wakes_and_a_kill
     wait_for(lambda: pair.leads(0, term=0), "the first leads")
     pair.offer(rps=60.0)
     first = wait_for(lambda: (count := pair.wanted()) > 1 and count, "the leader scales up")
+    assert pair.epoch() == 0
 
     pair.signal(0, signal.SIGSTOP)
-    began = time.monotonic()
+    paused = began = time.monotonic()
     wait_for(lambda: pair.leads(1, term=1), "the second takes over")
     assert time.monotonic() - began <= FAIL_OVER_S
     pair.offer(rps=160.0)
     second = wait_for(lambda: (count := pair.wanted()) > first and count, "the successor scales further")
 
+    assert pair.epoch() == 1
+
+    time.sleep(max(0.0, PAUSE_S - (time.monotonic() - paused)))
     pair.offer(rps=400.0)
     pair.signal(1, signal.SIGSTOP)
     pair.signal(0, signal.SIGCONT)
@@ -113,4 +124,5 @@ def test_a_paused_leader_is_replaced_and_writes_nothing_when_it_wakes_and_a_kill
     wait_for(lambda: pair.leads(0, term=2), "the first leads again")
     assert time.monotonic() - began <= FAIL_OVER_S
     wait_for(lambda: pair.wanted() > stopped_at, "and acts")
+    assert pair.epoch() == 2
     assert pair.controllers[0].end() < 2
