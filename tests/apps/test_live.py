@@ -14,7 +14,8 @@ import pytest
 
 from autoscaler.apps.feed import Feed
 from autoscaler.apps.live import create_app
-from autoscaler.apps.loopback import LoopbackServer, PortInUse, serve
+from autoscaler.apps.loopback import LoopbackServer, serve
+from autoscaler.apps.server import PortInUse
 from autoscaler.refusal import Refusal
 from tests.apps.ticks import FLEET, report, status
 

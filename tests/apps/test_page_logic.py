@@ -95,5 +95,12 @@ READS = {
 }
 
 
+def test_a_pool_tells_what_keeps_its_replicas_away_and_what_else_there_is() -> None:
+    short = [{"lack": "NotCreated", "replicas": 2, "text": "exceeded quota"}, {"lack": "Failing", "replicas": 1, "text": ""}]
+    pools = [{"shortages": short, "note": "a rollout is under way"}, {"shortages": [], "note": ""}]
+    told = ["2 not created: exceeded quota", "1 failing", "a rollout is under way"]
+    assert run("format.js", "pools.map(page.troubles)", pools=pools) == [told, []]
+
+
 def test_numbers_read_short_and_what_is_unknown_reads_as_a_dash() -> None:
     assert run("format.js", f"[{', '.join(READS)}]") == list(READS.values())

@@ -123,5 +123,6 @@ def test_text_is_readable_on_its_ground(colours: dict[str, str]) -> None:
     pairs = {("--ink", ground) for ground in [*grounds, "--good-ground", "--warn-ground", "--bad-ground"]}
     pairs |= {(name, ground) for name in ("--muted", *(f"--role-{i}" for i in range(1, 7))) for ground in grounds}
     pairs |= {(f"--{level}", ground) for level in ("good", "warn", "bad") for ground in ("--panel", f"--{level}-ground")}
+    pairs.add(("--warn", "--ground"))
     weak = {pair: round(contrast(*(colours[name] for name in pair)), 2) for pair in pairs}
     assert {pair: ratio for pair, ratio in weak.items() if ratio < 4.5} == {}
