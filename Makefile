@@ -55,9 +55,14 @@ test: $(INSTALLED) prometheus ## every test, those against a real Prometheus inc
 test-unit: $(INSTALLED) ## the tests that need no server and no process of their own
 	exec $(BIN)/pytest -m "not plane and not prometheus and not slow" $(ARGS)
 
-# Without Go the programs may still be in $KUBEBUILDER_ASSETS or on PATH; the tests tell what they miss.
-test-plane: $(INSTALLED) ## the tests on a real Kubernetes control plane, on loopback
-	if command -v go >/dev/null; then tests/e2e/controlplane/build.sh; fi
+# Programs in $KUBEBUILDER_ASSETS, set on purpose, are taken as they are.
+test-plane: $(INSTALLED) prometheus ## the tests on a real Kubernetes control plane, on loopback   (ARGS="-k lease")
+	$(SETUP)
+	if ! command -v openssl >/dev/null && ! { may_apt && apt_install openssl; }; then
+	  say "needs openssl: sudo apt-get install openssl"
+	  exit 1
+	fi
+	if [ -z "$${KUBEBUILDER_ASSETS:-}" ]; then tests/e2e/controlplane/build.sh; fi
 	exec $(BIN)/pytest -m plane $(ARGS)
 
 check: $(INSTALLED) ## lint, format, types, import rules
@@ -75,6 +80,13 @@ bench: $(INSTALLED) ## print the figures of one benchmark   (NAME=tick, NAME=sta
 
 dashboards: $(INSTALLED) ## write dashboards/pd-autoscaler.json again from dashboards/build.py
 	exec $(BIN)/python dashboards/build.py
+
+manifests: $(INSTALLED) ## write the CRD and what else in manifests/ is generated again
+	tests/e2e/controlplane/build.sh
+	digest=$$(sha256sum tests/e2e/controlplane/go.sum)
+	export PATH="$${PDA_CACHE:-$$HOME/.cache/pd-autoscaler}/controlplane/$${digest:0:12}:$$PATH"
+	$(BIN)/autoscaler crd >manifests/crd/pdautoscalers.yaml
+	exec $(BIN)/python manifests/build.py
 
 lock: $(INSTALLED) ## resolve the locks again from pyproject.toml   (ARGS=--upgrade for the newest versions)
 	$(PIP) install uv==$(UV_VERSION)
@@ -114,7 +126,7 @@ prometheus:
 	say "no prometheus on PATH: the tests against a real one are skipped; to run them: sudo apt-get install prometheus"
 	if [ "$${CI:-}" = true ]; then exit 1; fi
 
-controlplane: ## build that control plane (once: needs Go, about 8 minutes on 2 cores)
+controlplane: $(INSTALLED) ## build that control plane (once: about 8 minutes on 2 cores; brings its own Go if there is none)
 	exec tests/e2e/controlplane/build.sh
 
-.PHONY: help demo test test-unit test-plane controlplane check bench dashboards lock clean prometheus .venv
+.PHONY: help demo test test-unit test-plane controlplane check bench dashboards manifests lock clean prometheus .venv

