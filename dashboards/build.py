@@ -215,8 +215,9 @@ def _controller(board: dashboard.Dashboard) -> None:
     lost = [
         Query("sum(increase(pd_autoscaler_ticks_skipped_total[$__rate_interval]))", "skipped", "bars"),
         Query("sum(increase(pd_autoscaler_internal_errors_total[$__rate_interval]))", "internal errors", "bars"),
+        Query('sum(increase(pd_autoscaler_status_writes_total{result="failed"}[$__rate_interval]))', "writes not taken", "bars"),
     ]
-    board.with_panel(_chart("Ticks skipped, internal errors", "Both should be none.", lost, 6).min(0))
+    board.with_panel(_chart("Ticks skipped, internal errors, writes not taken", "All should be none.", lost, 6).min(0))
     ages = [
         Query("time() - max(pd_autoscaler_last_tick_timestamp_seconds)", "last tick"),
         Query("max(pd_autoscaler_tick_interval_seconds)", "interval wanted", "dashed"),

@@ -63,6 +63,8 @@ def run(
             signal.signal(number, lambda *_: stop.set())
         loop = TickLoop(metrics.timed(pulse.felt(_telling(doors.trouble, work.tick))), doors.beat_s)
         metrics.count_skipped(lambda: loop.skipped)
+        if doors.scribe is not None:
+            metrics.count_written(doors.scribe.written)
         doors.start()
         work.warm()
         loop.start()

@@ -304,6 +304,13 @@ def test_a_fleet_whose_tick_crashed_counts_as_our_fault(page: Page) -> None:
     assert page.value("internal_errors_total") == 1
 
 
+def test_writes_are_asked_for_at_each_scrape_by_whether_they_were_taken(page: Page) -> None:
+    assert page.value("status_writes_total", result="taken") == 0
+    page.metrics.count_written(lambda: (7, 2))
+    assert page.value("status_writes_total", result="taken") == 7
+    assert page.value("status_writes_total", result="failed") == 2
+
+
 def test_skipped_ticks_are_asked_for_at_each_scrape(page: Page) -> None:
     assert page.value("ticks_skipped_total") == 0
     skipped = [3]

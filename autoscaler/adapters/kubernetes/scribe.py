@@ -150,6 +150,10 @@ class Scribe:
         if pressing:
             self._wake.set()
 
+    def written(self) -> tuple[int, int]:
+        """How many writes the cluster took, and how many it did not."""
+        return self.writes, self.failures
+
     def forget(self, key: str) -> None:
         """The fleet is managed no more: nothing of it is left to write."""
         with self._lock:

@@ -11,6 +11,7 @@ sample, never a zero. Durations are in seconds of the controller's clock, ratios
     pd_autoscaler_last_tick_timestamp_seconds             gauge
     pd_autoscaler_ticks_total                             counter
     pd_autoscaler_ticks_skipped_total                     counter
+    pd_autoscaler_status_writes_total                     counter    result
     pd_autoscaler_internal_errors_total                   counter
     pd_autoscaler_mode_info                               gauge      fleet mode
     pd_autoscaler_condition                               gauge      fleet condition

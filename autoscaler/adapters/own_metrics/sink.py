@@ -48,6 +48,7 @@ class OwnMetrics:
         self._ticking_s = 0.0
         self._last_tick_s: float | None = None
         self._skipped: Callable[[], int] = int
+        self._written: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self._process = ProcessCollector(registry=None)
 
     def report(self, status: Status) -> None:
@@ -82,6 +83,10 @@ class OwnMetrics:
     def count_skipped(self, skipped: Callable[[], int]) -> None:
         """Where to ask how many ticks were skipped; 0 until told."""
         self._skipped = skipped
+
+    def count_written(self, written: Callable[[], tuple[int, int]]) -> None:
+        """Where to ask how many writes of statuses and Events the cluster took, and how many it did not; 0 until told."""
+        self._written = written
 
     def page(self) -> tuple[bytes, str]:
         """The page in Prometheus' text format, and its content type."""
@@ -120,4 +125,11 @@ class OwnMetrics:
             yield GaugeMetricFamily("pd_autoscaler_last_tick_timestamp_seconds", text, self._last_tick_s)
         yield CounterMetricFamily("pd_autoscaler_ticks", "Ticks that ended.", self._ticks)
         yield CounterMetricFamily("pd_autoscaler_ticks_skipped", "Ticks that were due and did not happen.", self._skipped())
+        taken, failed = self._written()
+        written = CounterMetricFamily(
+            "pd_autoscaler_status_writes", "Writes of statuses and Events, by whether the cluster took them.", labels=("result",)
+        )
+        written.add_metric(["taken"], taken)
+        written.add_metric(["failed"], failed)
+        yield written
         yield CounterMetricFamily("pd_autoscaler_internal_errors", "Faults of our own; the fleet was held.", self._errors)
