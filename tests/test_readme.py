@@ -29,12 +29,13 @@ def commands() -> Iterator[list[str]]:
 COMMANDS = list(commands())
 OURS = [words for words in COMMANDS if words[0] == ".venv/bin/autoscaler"]
 MAKE = [words for words in COMMANDS if words[0] == "make"]
+KUBECTL = [words for words in COMMANDS if words[0] == "kubectl"]
 
 
 def test_the_readme_shows_only_commands_that_are_held_here() -> None:
     assert len(OURS) >= 5
     assert len(MAKE) >= 5
-    assert len(OURS) + len(MAKE) == len(COMMANDS)
+    assert len(OURS) + len(MAKE) + len(KUBECTL) == len(COMMANDS)
 
 
 @pytest.mark.parametrize("words", OURS, ids=" ".join)
@@ -50,6 +51,19 @@ def test_every_make_target_and_benchmark_exists(words: list[str]) -> None:
     assert words[1] in targets
     for setting in words[2:]:
         assert (ROOT / "tests" / "bench" / f"{setting.removeprefix('NAME=')}.py").is_file()
+
+
+def test_what_kubectl_is_told_to_apply_and_to_reach_is_there() -> None:
+    """That the API server takes it is shown on a real one (tests/e2e/plane/test_manifests.py)."""
+    applied = [words[words.index("-f") + 1] for words in KUBECTL if "apply" in words]
+    assert "manifests/install.yaml" in applied
+    kinds = {one["kind"]: one for one in yaml.safe_load_all((ROOT / "manifests" / "install.yaml").read_text(encoding="utf-8"))}
+    assert all((ROOT / file).is_file() for file in applied)
+    assert (
+        kinds["Deployment"]["metadata"] | {"name": "pd-autoscaler", "namespace": "pd-autoscaler"}
+        == kinds["Deployment"]["metadata"]
+    )
+    assert kinds["CustomResourceDefinition"]["spec"]["names"]["plural"] == "pdautoscalers"
 
 
 def test_the_shown_policy_is_valid() -> None:
