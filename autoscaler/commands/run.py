@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -21,6 +21,10 @@ from autoscaler.commands.wiring import Doors, controller, endpoint, from_files, 
 from autoscaler.core.status import Status, document
 from autoscaler.refusal import Refusal
 from autoscaler.scheduling import TickLoop
+
+if TYPE_CHECKING:
+    from autoscaler.apps.feed import Feed
+    from autoscaler.apps.probes import Pulse
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +44,7 @@ def run(
 ) -> None:
     """Tick until SIGTERM or SIGINT, with the live page beside it. Raises Refusal on bad input."""
     from autoscaler.apps.feed import Feed  # `tick` needs no web server
-    from autoscaler.apps.live import create_app
-    from autoscaler.apps.loopback import serve
-    from autoscaler.apps.probes import Pulse, serve_probes
+    from autoscaler.apps.probes import Pulse
 
     configure_logging()
     prometheus_at = endpoint(**prometheus)
@@ -50,21 +52,15 @@ def run(
     feed, metrics = Feed(), OwnMetrics(doors.beat_s)
     pulse = Pulse(max(doors.beat_s, prometheus_at.timeout_s))  # a tick may wait twice for a Prometheus that hangs
     work = controller(doors, prometheus_at, (feed, metrics, Transitions()))
+    loop = TickLoop(metrics.timed(pulse.felt(_telling(doors.trouble, work.tick))), doors.beat_s)
+    metrics.count_skipped(lambda: loop.skipped)
+    if doors.scribe is not None:
+        metrics.count_written(doors.scribe.written)
     with ExitStack() as closing:
-        page = serve(create_app(feed, "pd-autoscaler", metrics=metrics.page), port=port, closing=feed.let_go)
-        closing.callback(page.stop)
-        click.echo(f"live page: {page.url}", err=True)
-        if listen is not None:
-            probes = serve_probes(listen, pulse, metrics.page)
-            closing.callback(probes.stop)
-            click.echo(f"metrics and probes: {probes.url}", err=True)
+        _serve(closing, feed, metrics, pulse, port, listen)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        loop = TickLoop(metrics.timed(pulse.felt(_telling(doors.trouble, work.tick))), doors.beat_s)
-        metrics.count_skipped(lambda: loop.skipped)
-        if doors.scribe is not None:
-            metrics.count_written(doors.scribe.written)
         doors.start()
         work.warm()
         loop.start()
@@ -73,6 +69,21 @@ def run(
         if not ended:
             log.warning("a write was still in flight; it carries its precondition, and the Lease is left to run out")
         doors.stop(hand_over=ended)
+
+
+def _serve(closing: ExitStack, feed: Feed, metrics: OwnMetrics, pulse: Pulse, port: int, listen: str | None) -> None:
+    """The live page for this machine and, where asked for, metrics and probes for the cluster; both until `closing`."""
+    from autoscaler.apps.live import create_app
+    from autoscaler.apps.loopback import serve
+    from autoscaler.apps.probes import serve_probes
+
+    page = serve(create_app(feed, "pd-autoscaler", metrics=metrics.page), port=port, closing=feed.let_go)
+    closing.callback(page.stop)
+    click.echo(f"live page: {page.url}", err=True)
+    if listen is not None:
+        probes = serve_probes(listen, pulse, metrics.page)
+        closing.callback(probes.stop)
+        click.echo(f"metrics and probes: {probes.url}", err=True)
 
 
 def tick(policies: Sequence[Path], namespaces: Sequence[str], cluster: str, act: bool, as_json: bool, **prometheus: Any) -> None:
