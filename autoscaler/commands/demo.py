@@ -8,8 +8,6 @@ browser the live page, a machine the JSON summary at the end.
 from __future__ import annotations
 
 import json
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -25,6 +23,7 @@ from rich.text import Text
 
 from autoscaler.adapters.own_metrics import OwnMetrics
 from autoscaler.apps.feed import Feed
+from autoscaler.commands.ending import Ending
 from autoscaler.commands.report import conditions, pools
 from autoscaler.controller import Controller
 from autoscaler.core.status import Status, document
@@ -61,9 +60,7 @@ def demo(
 ) -> None:
     """Run until the trace or the duration ends, or until interrupted, then print the summary. Raises Refusal."""
     run, feed, latest, metrics = _wire(policy or BUILT_IN_POLICY, _requests(trace, rate, seed), seed, speed)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    ending = Ending()
     with ExitStack() as closing:
         show: Callable[[Score], None] = _nothing
         if not headless:
@@ -71,7 +68,7 @@ def demo(
             closing.callback(page.stop)
             click.echo(f"live page: {page.url}  (Ctrl-C ends the demo)", err=True)
             show = _table(closing, latest)
-        wall_s = _play(run, feed, speed, duration_s, stop, show)
+        wall_s = _play(run, feed, speed, duration_s, ending, show)
         feed.end()
     summary = _summary(run.score(), wall_s, speed, seed)
     click.echo(json.dumps(summary) if as_json else _sentences(summary))
@@ -119,20 +116,20 @@ def _serve(feed: Feed, metrics: OwnMetrics, port: int) -> LoopbackServer:
 
 
 def _play(
-    run: VirtualRun, feed: Feed, speed: float, duration_s: float | None, stop: threading.Event, show: Callable[[Score], None]
+    run: VirtualRun, feed: Feed, speed: float, duration_s: float | None, ending: Ending, show: Callable[[Score], None]
 ) -> float:
     """Advance the run with the wall clock until it is over; the wall seconds it took."""
     began = time.monotonic()
     limit_s = float("inf") if duration_s is None else duration_s
     wall_s = 0.0
-    while wall_s < limit_s and not stop.is_set() and not run.engine.exhausted:
+    while wall_s < limit_s and not ending.wished and not run.engine.exhausted:
         wall_s = min(limit_s, time.monotonic() - began)
         while run.engine.now < wall_s * speed and time.monotonic() - began <= wall_s + PICTURE_S:
             run.advance(min(wall_s * speed, run.engine.now + SLICE_S))
         score = run.score()
         feed.annotate(score=_figures(score), speed=speed)
         show(score)
-        stop.wait(max(0.0, began + wall_s + PICTURE_S - time.monotonic()))
+        ending.wait(max(0.0, began + wall_s + PICTURE_S - time.monotonic()))
     return time.monotonic() - began
 
 

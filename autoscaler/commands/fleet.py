@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ import click
 
 from autoscaler.apps.fleet_control import create_app
 from autoscaler.apps.loopback import serve
+from autoscaler.commands.ending import Ending
 from autoscaler.core.fleet import Role
 from autoscaler.policy_file import load_policies
 from autoscaler.refusal import Refusal
@@ -52,14 +51,12 @@ def fleet(
     part = Slice(start_s, float("inf") if length_s is None else length_s, rate)
     requests = synthetic_day(rng, replace(DEMO_DAY, scale=rate)) if trace is None else checked_trace(trace, rng, part)
     targets = _writable(targets_file or Path(tempfile.mkdtemp(prefix="pd-autoscaler-")) / "targets.json")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    ending = Ending()
     engine = Engine(spec, _compressed(requests, compress))
     with RealTimeFleet(engine, FleetLabels(fleet.namespace, fleet.model), targets) as running:
         control = serve(create_app(running), port=port)
         click.echo(f"control: {control.url}\ntargets for file_sd_configs: {targets}", err=True)
-        while running.fault is None and not stop.wait(STEP_S):
+        while running.fault is None and not ending.wait(STEP_S):
             pass
         control.stop()
     if running.fault is not None:

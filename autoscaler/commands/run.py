@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +14,7 @@ from rich.console import Console
 
 from autoscaler.adapters.own_metrics import OwnMetrics
 from autoscaler.adapters.telemetry import Transitions, configure_logging
+from autoscaler.commands.ending import Ending
 from autoscaler.commands.report import whole
 from autoscaler.commands.wiring import Doors, controller, endpoint, from_files, from_objects
 from autoscaler.core.status import Status, document
@@ -58,13 +57,11 @@ def run(
         metrics.count_written(doors.scribe.written)
     with ExitStack() as closing:
         _serve(closing, feed, metrics, pulse, port, listen)
-        stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+        ending = Ending()
         doors.start()
         work.warm()
         loop.start()
-        stop.wait()
+        ending.wait()
         ended = loop.stop() and work.finish()
         if not ended:
             log.warning("a write was still in flight; it carries its precondition, and the Lease is left to run out")
