@@ -1,4 +1,4 @@
-"""A real Prometheus for the tests that need one."""
+"""A real Prometheus for the tests that need one, and a scripted one for the others."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.adapters.answering import Answering, Script
 from tests.adapters.prometheus_server import RealPrometheus, find_prometheus
 
 StartPrometheus = Callable[[Path, Iterable[Mapping[str, object]]], RealPrometheus]
@@ -37,3 +38,17 @@ def start_prometheus(prometheus_binary: str) -> Iterator[StartPrometheus]:
     yield start
     for server in started:
         server.stop()
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[Script], Answering]]:
+    servers: list[Answering] = []
+
+    def start(script: Script) -> Answering:
+        servers.append(Answering(script))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

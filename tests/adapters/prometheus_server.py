@@ -21,7 +21,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import requests
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
+from prometheus_client.registry import Collector
 
 PATIENCE_S = 30.0
 
@@ -39,7 +40,7 @@ class Exporters:
 
     def __init__(self) -> None:
         self.scrapes: dict[str, int] = {}
-        self._pages: dict[str, tuple[CollectorRegistry, Callable[[], None]]] = {}
+        self._pages: dict[str, tuple[Collector, Callable[[], None]]] = {}
         self._labels: dict[str, Mapping[str, str]] = {}
         exporters = self
 
@@ -58,9 +59,14 @@ class Exporters:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
-    def add(self, path: str, registry: CollectorRegistry, step: Callable[[], None], **labels: str) -> None:
+    def add(self, path: str, registry: Collector, step: Callable[[], None], **labels: str) -> None:
         """A pod: its metrics, what happens to it between two scrapes, and the labels that discovery gives it."""
         self._pages[path], self._labels[path] = (registry, step), labels
+
+    def remove(self, path: str) -> None:
+        """The pod is gone, and its page with it."""
+        self._pages.pop(path, None)
+        self._labels.pop(path, None)
 
     @property
     def targets(self) -> list[dict[str, object]]:
@@ -82,9 +88,10 @@ class Exporters:
         self._thread.join()
 
     def _scrape(self, path: str) -> bytes:
-        if path not in self._pages:
+        found = self._pages.get(path)
+        if found is None:
             return b""
-        registry, step = self._pages[path]
+        registry, step = found
         step()
         page = generate_latest(registry)
         self.scrapes[path] = self.scrapes.get(path, 0) + 1

@@ -1,11 +1,12 @@
 """What do the engines and the gateway say, as Prometheus recorded it?
 
-    profile.py   which PromQL gives each signal: the metric profiles, and a fleet's own overrides
-    promql.py    many fleets -> few queries
-    client.py    one query -> rows, or why there are none
-    answer.py    rows -> numbers and histograms by signal
-    assembly.py  one fleet's part of them -> its Signals
-    signals.py   all of it: the `SignalSource` of the controller
+    profile.py      which PromQL gives each signal: the metric profiles, and a fleet's own overrides
+    promql.py       many fleets -> few queries
+    client.py       one query -> rows, or why there are none
+    answer.py       rows -> numbers and histograms by signal
+    assembly.py     one fleet's part of them -> its Signals
+    own_queries.py  fleets with queries of their own, asked beside the others
+    signals.py      all of it: the `SignalSource` of the controller
 
 Every signal of up to 2,000 pods travels in one query, joined by `or` and told apart by a label `signal`. One query is
 one evaluation instant for all signals, and its cost in round trips does not grow with replicas or fleets.

@@ -4,7 +4,7 @@
 
 - Its time-outs hold per socket read, so an answer that drips a byte a second never ends. Here the body is read in whatever
   pieces arrive until a deadline, and the whole query runs in a thread that is given up at the deadline. Only that also
-  bounds name resolution and a header that drips. A thread given up ends with its connection; at most four may hang.
+  bounds name resolution and a header that drips. A thread given up ends with its connection; at most three may hang.
 - It sends a POST's query in the URL, where 2,000 pod names (60 KB and more) meet the limits of proxies: moved to the form.
 - It drops `warnings`, with which Prometheus and Thanos say that parts are missing. Such an answer is not used.
 - It retries by itself. A tick is the retry: no query is sent twice.
@@ -37,7 +37,7 @@ from autoscaler.refusal import Refusal
 
 Row = Mapping[str, Any]  # {"metric": {label: value}, "value": [evaluation time, "number"]}
 
-_HANGING = 4  # queries given up whose threads may still be waiting
+_HANGING = 3  # queries given up whose threads may still be waiting, beside those that are asked at once
 _PIECE = 1 << 18  # bytes taken off the connection at once, at most
 
 
@@ -75,9 +75,9 @@ class Endpoint:
 
 
 class PrometheusClient:
-    """Asks one Prometheus instant queries. Keeps its connection; one query at a time."""
+    """Asks one Prometheus instant queries. Keeps its connections; for so many callers `at_once`, each from its own thread."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, at_once: int = 1) -> None:
         self._endpoint = endpoint
         self.session = _BoundedSession(endpoint)
         self._prometheus = PrometheusConnect(
@@ -89,15 +89,15 @@ class PrometheusClient:
             timeout=(endpoint.connect_s, endpoint.timeout_s),
             method="POST",
         )
-        self._hanging = threading.BoundedSemaphore(_HANGING)
+        self._room = threading.BoundedSemaphore(at_once + _HANGING)
 
     def query(self, promql: str, within_s: float) -> list[Row] | Unknown:
         """The rows of an instant vector at the server's own now, or why there are none. Takes at most `within_s` seconds."""
         within_s = min(within_s, self._endpoint.timeout_s)
         if within_s <= 0:
             return Unknown(Gap.TIMEOUT, f"{self._endpoint.url}: not asked, the time of this tick is spent")
-        if not self._hanging.acquire(blocking=False):
-            return Unknown(Gap.TIMEOUT, f"{self._endpoint.url}: not asked, {_HANGING} earlier queries still hang")
+        if not self._room.acquire(blocking=False):
+            return Unknown(Gap.TIMEOUT, f"{self._endpoint.url}: not asked, too many earlier queries still hang")
         answer: Future[list[Row] | Unknown] = Future()
         threading.Thread(target=self._fulfil, args=(answer, promql, within_s), daemon=True, name="prometheus-query").start()
         try:
@@ -111,7 +111,7 @@ class PrometheusClient:
         except BaseException as error:  # noqa: BLE001 - not handled, only carried: result() raises it in the asking thread
             answer.set_exception(error)
         finally:
-            self._hanging.release()
+            self._room.release()
 
     def _ask(self, promql: str, within_s: float) -> list[Row] | Unknown:
         try:

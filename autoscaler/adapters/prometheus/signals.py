@@ -1,6 +1,7 @@
 """What do all fleets' signals say now? The controller's `SignalSource`, read from one Prometheus.
 
-One query per shard (promql.py), one answer in memory at a time. Whatever fails holds only the fleets of that shard.
+One query per shard (promql.py), one answer in memory at a time. Whatever fails holds only the fleets of that shard. Fleets
+with queries of their own are asked about beside all others, who do not wait for them (own_queries.py).
 
 Ages come from Prometheus' clock (`time() - timestamp(...)`), never from ours, so a skew between the two does not matter.
 A sample that an exporter timed itself stays in every answer for five minutes after the exporter died; its age shows it.
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from autoscaler.adapters.prometheus.answer import Answer, tabulate
 from autoscaler.adapters.prometheus.assembly import signals_of
 from autoscaler.adapters.prometheus.client import Endpoint, PrometheusClient
+from autoscaler.adapters.prometheus.own_queries import AT_ONCE, Askable, OwnQueries
 from autoscaler.adapters.prometheus.profile import MetricProfile, load_profiles, offered_source, queries_for
 from autoscaler.adapters.prometheus.promql import Shard, deal, render
 from autoscaler.core.observation import Gap, Signals, Unknown
@@ -22,12 +24,15 @@ from autoscaler.ports import FleetScope
 from autoscaler.refusal import Refusal
 
 SHARD_PODS = 2000
+GRACE_S = 0.2
 
 
 class PrometheusSignals:
     """Reads all fleets' signals from one Prometheus.
 
-    `read_s` bounds one `read`, however many shards it needs; by default two queries' time.
+    `read_s` bounds what one `read` takes for the profiles' queries, however many shards it needs; by default two queries'
+    time. `grace_s` is how much longer it waits for fleets' own queries: 0.2 s, since between a metric's change and the write
+    it causes nobody else's query may cost more than 300 ms.
     """
 
     def __init__(
@@ -37,29 +42,37 @@ class PrometheusSignals:
         *,
         shard_pods: int = SHARD_PODS,
         read_s: float | None = None,
+        grace_s: float = GRACE_S,
     ) -> None:
-        self.client = PrometheusClient(endpoint)
+        self.client, self.own_client = PrometheusClient(endpoint), PrometheusClient(endpoint, AT_ONCE)
         self._profiles = load_profiles() if profiles is None else profiles
         self._shard_pods = shard_pods
         self._read_s = 2 * endpoint.timeout_s if read_s is None else read_s
+        self._own, self._own_s = OwnQueries(shard_pods, grace_s), endpoint.timeout_s
 
     def read(self, scopes: Sequence[FleetScope], now: float) -> Mapping[str, Signals]:
         """One `Signals` per scope, by key. A scope that asks for what does not exist is unknown as a whole and holds no other."""
         ends = time.monotonic() + self._read_s
         signals: dict[str, Signals] = {}
-        askable = []
+        own: list[Askable] = []
+        alike: list[Askable] = []
         for scope in scopes:
             try:
-                askable.append((scope, queries_for(scope.engine, scope.gateway, scope.queries, self._profiles)))
+                queries = queries_for(scope.engine, scope.gateway, scope.queries, self._profiles)
             except Refusal as refusal:
                 signals[scope.key] = Signals.unknown(Gap.MALFORMED, "; ".join(str(refusal).splitlines()))
+            else:
+                (own if scope.queries else alike).append((scope, queries))
         shared = _shared(scopes)
-        for shard in deal(askable, self._shard_pods):
-            signals |= self._read_shard(shard, shared, ends - time.monotonic())
-        return signals
+        begun = self._own.begin(own, lambda shard: self._read_shard(self.own_client, shard, shared, self._own_s))
+        for shard in deal(alike, self._shard_pods):
+            signals |= self._read_shard(self.client, shard, shared, ends - time.monotonic())
+        return signals | self._own.collect(own, begun)
 
-    def _read_shard(self, shard: Shard, shared: Mapping[str, Unknown], within_s: float) -> dict[str, Signals]:
-        answer = self._ask(shard, within_s)
+    def _read_shard(
+        self, client: PrometheusClient, shard: Shard, shared: Mapping[str, Unknown], within_s: float
+    ) -> dict[str, Signals]:
+        answer = _ask(client, shard, within_s)
         if isinstance(answer, Unknown):
             return {scope.key: Signals.unknown(answer.gap, answer.detail) for scope in shard.scopes}
         return {
@@ -67,16 +80,17 @@ class PrometheusSignals:
             for scope in shard.scopes
         }
 
-    def _ask(self, shard: Shard, within_s: float) -> Answer | Unknown:
-        rows = self.client.query(render(shard), within_s)
-        if isinstance(rows, Unknown):
-            return rows
-        try:
-            return tabulate(rows)
-        except KeyError as error:
-            return Unknown(Gap.MALFORMED, f"a row of the answer has no {error}")
-        except (AttributeError, TypeError, ValueError) as error:
-            return Unknown(Gap.MALFORMED, f"a row of the answer cannot be read: {error}")
+
+def _ask(client: PrometheusClient, shard: Shard, within_s: float) -> Answer | Unknown:
+    rows = client.query(render(shard), within_s)
+    if isinstance(rows, Unknown):
+        return rows
+    try:
+        return tabulate(rows)
+    except KeyError as error:
+        return Unknown(Gap.MALFORMED, f"a row of the answer has no {error}")
+    except (AttributeError, TypeError, ValueError) as error:
+        return Unknown(Gap.MALFORMED, f"a row of the answer cannot be read: {error}")
 
 
 def _shared(scopes: Sequence[FleetScope]) -> Mapping[str, Unknown]:
