@@ -1,6 +1,7 @@
 """What happens in one tick, for every fleet?
 
-Observe (all fleets, then all signals at once), decide, act, report. Deciding is the core's, seeing and acting the
+Observe, decide, act, report: all fleets first, then their signals in parts, and for each part decisions and the beginning of
+their writes, so that nobody waits for the last of a thousand to be decoded. Deciding is the core's, seeing and acting the
 adapters'; what is left here is the order, the memory between ticks, and the isolation of one fleet from another.
 
 Reading and writing a fleet are errands (errands.py): one that hangs is left behind and found at a later tick, and until
@@ -14,10 +15,11 @@ on it failed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import Event
 from typing import TypeVar
 
 from autoscaler.core.decide import Decision, Memory, decide
@@ -57,9 +59,10 @@ class Alone:
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    """The writes of one decision, under way in an errand of their own."""
+    """The writes of one decision, under way in an errand of their own. `late`: they were not all answered in that tick."""
 
     actions: tuple[Action, ...]
+    late: Event
     ended: Future[Outcomes]
 
     @property
@@ -108,8 +111,8 @@ class Controller:
         """Look at every fleet once, with more patience than a tick has, so that the first tick sees what there is."""
         now = self._clock.now()
         managed = [one for one in self._roster.managed() if isinstance(one, Managed)]
-        looks = [self._pace.executor.submit(self._read_fleet, one.key, now) for one in managed]
-        self._pace.settle_slowly(looks)
+        self._reading = {one.key: self._pace.executor.submit(self._read_fleet, one.key, now) for one in managed}
+        self._pace.settle_slowly(self._reading.values())
 
     def tick(self) -> tuple[Status, ...]:
         """One look at every fleet that is due and what followed from it, in the order they are managed."""
@@ -120,11 +123,13 @@ class Controller:
         managed = [one for one in due if isinstance(one, Managed)]
         fleets = self._read_fleets(managed, now)
         scopes = [one.scope(fleet) for one in managed if isinstance(fleet := fleets[one.key], Fleet)]
-        signals = self._read_signals(scopes, now)
         hanging = set(self._writes)
-        turns = [self._begin(one, fleets.get(one.key), signals.get(one.key), now) for one in due]
+        turns: dict[str, _Turn | Status] = {}
+        for part in self._signals_in_parts(scopes, now):
+            turns |= {one.key: self._begin(one, fleets[one.key], part[one.key], now) for one in managed if one.key in part}
+        turns |= {one.key: self._begin(one, fleets.get(one.key), None, now) for one in due if one.key not in turns}
         self._pace.settle([write.ended for key, write in self._writes.items() if key not in hanging])
-        statuses = tuple(self._end(turn) for turn in turns)
+        statuses = tuple(self._end(turns[one.key]) for one in due)
         for status in statuses:
             self._report(status)
         return statuses
@@ -163,15 +168,22 @@ class Controller:
     def _read_fleet(self, key: str, now: float) -> Fleet | Fault:
         return _attempt("reading the fleet", key, lambda: self._gateway.read(key, now), lambda why: Fault("fleet", why))
 
-    def _read_signals(self, scopes: Sequence[FleetScope], now: float) -> Mapping[str, Signals]:
-        if not scopes:
-            return {}
-        return _attempt(
-            "reading the signals",
-            "",
-            lambda: self._signals.read(scopes, now),
-            lambda why: {scope.key: Signals.unknown(Gap.MALFORMED, why) for scope in scopes},
+    def _signals_in_parts(self, scopes: Sequence[FleetScope], now: float) -> Iterator[Mapping[str, Signals]]:
+        """What is told of these fleets, as it comes. Where the source has a bug the rest is unknown."""
+        left = {scope.key for scope in scopes}
+
+        def failed(why: str) -> Mapping[str, Signals]:
+            return {key: Signals.unknown(Gap.MALFORMED, why) for key in left}
+
+        parts = _attempt(
+            "reading the signals", "", lambda: iter(self._signals.read(scopes, now)), lambda why: iter((failed(why),))
         )
+        while left:
+            part = _attempt("reading the signals", "", lambda: next(parts, None), failed)
+            if part is None:
+                return
+            yield {key: signals for key, signals in part.items() if key in left}
+            left -= part.keys()
 
     def _begin(self, one: Managed | Unusable, fleet: Fleet | Fault | None, signals: Signals | None, now: float) -> _Turn | Status:
         """Decide, and set the writes going; a Status at once where there is nothing to decide on."""
@@ -200,8 +212,9 @@ class Controller:
             text = "an earlier write was not answered in time; nothing is written before the next look"
             decision = _noting(decision, Reason.WRITE_PENDING, text)
         elif decision.plan.to_apply:
-            ended = self._pace.executor.submit(self._act, managed.key, decision, observation.now)
-            write = self._writes[managed.key] = _Write(decision.plan.to_apply, ended)
+            late = Event()
+            ended = self._pace.executor.submit(self._act, managed.key, decision, observation.now, late)
+            write = self._writes[managed.key] = _Write(decision.plan.to_apply, late, ended)
         return _Turn(managed, observation, decision, write)
 
     def _recall(self, managed: Managed, now: float) -> Memory | Finding:
@@ -220,19 +233,22 @@ class Controller:
             outcomes = turn.write.ended.result() if ended else turn.write.unanswered
             if ended:
                 self._writes.pop(turn.managed.key, None)
+            else:
+                turn.write.late.set()
         if len(outcomes) < len(decision.plan.to_apply) and self._leadership.term() is None:
             decision = _noting(decision, Reason.STANDING_BY, "another controller leads, or nobody does; this one only watches")
         return status_of(turn.observation, decision, outcomes, turn.managed.policy)
 
-    def _act(self, key: str, decision: Decision, now: float) -> Outcomes:
-        """Apply what may be applied, in order. After a conflict the rest waits for the next tick: it was decided on a
-        fleet that is no more. A write that is refused or fails holds nobody else up, for growth is granted on GPUs that
-        are free before any shrink; otherwise a shrink that is refused for good would forbid the other role to grow.
+    def _act(self, key: str, decision: Decision, now: float, late: Event) -> Outcomes:
+        """Apply what may be applied, in order. After a conflict, or once a tick went by, the rest waits for the next look:
+        it was decided on a fleet that is no more, and its policy may name another target by now. A write that is refused or
+        fails holds nobody else up, for growth is granted on GPUs that are free before any shrink; otherwise a shrink that
+        is refused for good would forbid the other role to grow.
         """
         outcomes: list[Outcome] = []
         for action in decision.plan.to_apply:
             term = self._leadership.term()
-            if term is None:
+            if term is None or late.is_set():
                 break
             outcome = self._apply(key, action, now, term)
             log.info("%s %s %s -> %s: %s", key, action.role, action.from_replicas, action.to_replicas, outcome.verdict)

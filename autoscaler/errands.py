@@ -5,8 +5,10 @@ is for progress, not for a fixed time: as long as errands come home, a thousand 
 has for `grace_s`, those that are left hang, and the rest of the fleets go on without them.
 
 The threads are daemons, unlike those of the standard library's pool, which are joined when the process ends: a SIGTERM
-must not wait for a server that does not answer. There may be `WORKERS` at once, made as they are needed, so that many
-time-outs of 8 s still leave room for others; a thread that waits costs some 20 KiB.
+must not wait for a server that does not answer. There are `WORKERS` at most, made as they are needed, as long as errands come
+home. When none does, those in line get hands of their own, up to `MOST`, a reading and a writing for each of 500 fleets:
+otherwise 64 fleets whose writes hang would take up all hands, again at every tick, and the healthy ones would stand in line
+behind them. A thread that waits costs 16 KiB.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor, Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 WORKERS = 64
+MOST = 1024
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,20 +40,30 @@ class AtOnce(Executor):
 
 
 class Daemons(Executor):
-    """Does up to `workers` errands at once in daemon threads; more wait in line."""
+    """Does up to `workers` errands at once in daemon threads; more wait in line, until they are relieved."""
 
     def __init__(self, workers: int = WORKERS) -> None:
-        self._room, self._idle = workers, threading.Semaphore(0)
+        self._workers, self._hands, self._idle = workers, 0, threading.Semaphore(0)
         self._line: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """The errand, under way or in line. Called from one thread only."""
         future: Future[T] = Future()
         self._line.put((future, partial(fn, *args, **kwargs)))
-        if not self._idle.acquire(blocking=False) and self._room:
-            self._room -= 1
-            threading.Thread(target=self._work, name=f"errands {self._room}", daemon=True).start()
+        if not self._idle.acquire(blocking=False) and self._hands < self._workers:
+            self._hire()
         return future
+
+    def relieve(self) -> bool:
+        """Hands for whoever stands in line, because those under way hang; whether there were any to give."""
+        wanted = min(self._line.qsize(), MOST - self._hands)
+        for _ in range(wanted):
+            self._hire()
+        return wanted > 0
+
+    def _hire(self) -> None:
+        self._hands += 1
+        threading.Thread(target=self._work, name=f"errands {self._hands}", daemon=True).start()
 
     def _work(self) -> None:
         while True:
@@ -64,15 +76,18 @@ class Daemons(Executor):
             self._idle.release()
 
 
-def settle(errands: Collection[Future[Any]], grace_s: float, within_s: float) -> None:
-    """Wait until all have ended, or none has for `grace_s` seconds, or `within_s` seconds are over."""
+def settle(errands: Collection[Future[Any]], grace_s: float, within_s: float) -> bool:
+    """Wait until all have ended, or none has for `grace_s` seconds (then those left hang: True), or `within_s` are over."""
     ends_s = time.monotonic() + within_s
     home: SimpleQueue[Future[Any]] = SimpleQueue()
     for errand in errands:
         errand.add_done_callback(home.put)
-    with suppress(Empty):
+    try:
         for _ in errands:
             home.get(timeout=max(0.0, min(grace_s, ends_s - time.monotonic())))
+    except Empty:
+        return time.monotonic() < ends_s
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +107,9 @@ class Pace:
 
     def settle(self, errands: Collection[Future[Any]]) -> None:
         """Wait as long as a tick may."""
-        settle(errands, self.grace_s, self.within_s)
+        hanging = settle(errands, self.grace_s, self.within_s)
+        if hanging and isinstance(self.executor, Daemons) and self.executor.relieve():
+            settle(errands, self.grace_s, self.within_s)
 
     def settle_slowly(self, errands: Collection[Future[Any]]) -> None:
         """Wait as long as the very first look may."""

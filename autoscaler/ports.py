@@ -6,7 +6,7 @@ the errors they know into those; an exception that still escapes is a bug, and t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -102,8 +102,10 @@ class Roster(Protocol):
 class SignalSource(Protocol):
     """Reads the signals of many fleets at once, so that the number of queries does not grow with them."""
 
-    def read(self, scopes: Sequence[FleetScope], now: float) -> Mapping[str, Signals]:
-        """One `Signals` per scope, keyed by `FleetScope.key`; never raises for what the outside did."""
+    def read(self, scopes: Sequence[FleetScope], now: float) -> Iterable[Mapping[str, Signals]]:
+        """One `Signals` per scope, keyed by `FleetScope.key`, in parts as they come: what is told of the first fleets can be
+        acted on before the last ones are asked about. Never raises for what the outside did.
+        """
         ...
 
 

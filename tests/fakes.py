@@ -8,7 +8,7 @@ carries 5 requests per second, headroom is off, and `signals(fleet, rps=22)` mea
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from autoscaler.core.capacity import ReplicaProfile, Shape, Slo
@@ -96,6 +96,11 @@ def histogram(*, within: float = 90.0, over: float = 10.0, edge_s: float = 0.5) 
     return Histogram((edge_s, math.inf), (within, within + over))
 
 
+def merged(parts: Iterable[Mapping[str, Signals]]) -> dict[str, Signals]:
+    """What a source tells of all fleets together."""
+    return {key: signals for part in parts for key, signals in part.items()}
+
+
 @dataclass
 class FakeClock:
     """A clock that stands still until told otherwise."""
@@ -113,13 +118,16 @@ class ScriptedSignals:
 
     script: Mapping[str, Signals] | Exception = field(default_factory=dict)
     reads: list[tuple[str, ...]] = field(default_factory=list)
+    part: int = 1000
 
-    def read(self, scopes: Sequence[FleetScope], now: float) -> Mapping[str, Signals]:
-        """The script, whatever the time."""
+    def read(self, scopes: Sequence[FleetScope], now: float) -> Iterator[Mapping[str, Signals]]:
+        """The script, whatever the time, in parts of `part` fleets."""
         self.reads.append(tuple(scope.key for scope in scopes))
         if isinstance(self.script, Exception):
             raise self.script
-        return self.script
+        told = list(self.script.items())
+        for first in range(0, len(told), self.part):
+            yield dict(told[first : first + self.part])
 
 
 class FakeFleet:

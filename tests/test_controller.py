@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -20,7 +20,7 @@ from autoscaler.core.reason import Finding, Reason
 from autoscaler.core.reason import Stage as Step
 from autoscaler.core.status import Status
 from autoscaler.errands import Daemons, Pace
-from autoscaler.ports import Fault, Managed, Unusable
+from autoscaler.ports import Fault, FleetScope, Managed, Unusable
 from tests.fakes import FakeClock, FakeFleet, FakeLeadership, FakeRoster, FakeSink, ScriptedSignals, fleet, policy, pool, signals
 
 A, B, C = "models/a", "models/b", "models/c"
@@ -76,6 +76,39 @@ def test_signals_of_a_thousand_fleets_are_read_in_one_call() -> None:
     stage = Stage(*keys)
     assert len(stage.tick()) == 1000
     assert stage.signals.reads == [tuple(keys)]
+
+
+def test_what_is_told_of_the_first_fleets_is_acted_on_before_the_last_ones_are_asked_about() -> None:
+    """A thousand fleets are decoded for two seconds; a write waits for its own part only."""
+    stage = Stage(A, B, C)
+    written: list[int] = []
+
+    class Watched(ScriptedSignals):
+        def read(self, scopes: Sequence[FleetScope], now: float) -> Iterator[Mapping[str, Signals]]:
+            for part in super().read(scopes, now):
+                written.append(len(stage.cluster.applied))
+                yield part
+
+    stage.signals = Watched(part=1)
+    stage.restart()
+    stage.see(22.0)
+    assert list(stage.tick()) == [A, B, C]
+    assert written == [0, 2, 4]
+
+
+def test_a_source_that_breaks_half_way_holds_only_those_it_has_not_told_of() -> None:
+    stage = Stage(A, B)
+
+    class Broken(ScriptedSignals):
+        def read(self, scopes: Sequence[FleetScope], now: float) -> Iterator[Mapping[str, Signals]]:
+            yield next(super().read(scopes, now))
+            raise RuntimeError("a bug")
+
+    stage.signals = Broken(part=1)
+    stage.restart()
+    stage.see(22.0)
+    assert Reason.SIGNALS_MALFORMED in reasons(stage.tick()[B])
+    assert (stage.desired(A), stage.desired(B)) == ([5, 5], [2, 2])
 
 
 def test_a_scope_names_the_pods_that_have_work_now() -> None:
@@ -363,7 +396,9 @@ def test_a_write_that_hangs_is_told_as_pending_and_is_not_repeated_before_it_end
     assert stage.desired(C) == [5, 5]
     cluster.hanging.clear()
     cluster.released.set()
-    assert [outcome.verdict for outcome in until_ended(stage, B, Verdict.APPLIED)] == [Verdict.APPLIED] * 2
+    assert [outcome.verdict for outcome in until_ended(stage, B, Verdict.APPLIED)] == [Verdict.APPLIED]
+    assert stage.desired(B) == [5, 2], "the rest was decided on what stood there many ticks ago"
+    stage.tick()
     assert stage.desired(B) == [5, 5]
 
 
@@ -373,7 +408,8 @@ def test_a_write_found_at_a_later_tick_is_told_once(hanging: tuple[Stage, Hangin
     stage.tick()
     cluster.hanging.clear()
     cluster.released.set()
-    until_ended(stage, B, Verdict.APPLIED)
+    assert [outcome.action.role for outcome in until_ended(stage, B, Verdict.APPLIED)] == [Role.PREFILL]
+    assert [outcome.action.role for outcome in until_ended(stage, B, Verdict.APPLIED)] == [Role.DECODE]
     assert stage.tick()[B].outcomes == ()
 
 
@@ -386,6 +422,27 @@ def test_the_first_look_waits_for_slow_lists_and_the_first_tick_then_does_not() 
     threading.Timer(0.3, cluster.released.set).start()
     stage.controller.warm()
     assert Reason.FLEET_UNREADABLE not in reasons(stage.tick()[A])
+
+
+def test_a_fleet_that_hangs_longer_than_the_first_look_is_not_read_twice_at_once(hanging: tuple[Stage, Hanging]) -> None:
+    stage, cluster = hanging
+    cluster.hanging.add(("read", B))
+    stage.restart(pace=Pace(Daemons(), grace_s=0.1, warm_s=0.1))
+    stage.controller.warm()
+    assert reasons(stage.tick()[B]) == {Reason.FLEET_UNREADABLE}
+    assert cluster.asked["read", B] == 1
+
+
+def test_a_hundred_fleets_that_hang_leave_hands_for_the_others() -> None:
+    sick = [f"models/{number}" for number in range(100)]
+    stage = Stage(*sick, A, cluster=Hanging)
+    assert isinstance(stage.cluster, Hanging)
+    stage.cluster.hanging.update(("apply", key) for key in sick)
+    stage.restart(pace=Pace(Daemons(), grace_s=0.1))
+    stage.tick()
+    assert stage.desired(A) == [5, 5]
+    assert Reason.FLEET_UNREADABLE not in reasons(stage.tick()[A])
+    stage.cluster.released.set()
 
 
 def test_fleets_come_and_go_while_the_controller_runs() -> None:

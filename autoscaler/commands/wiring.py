@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoscaler.adapters.clock import SystemClock
-from autoscaler.adapters.prometheus import Endpoint, PrometheusSignals, load_profiles, queries_for
+from autoscaler.adapters.prometheus import GRACE_S, Endpoint, PrometheusSignals, load_profiles, queries_for
 from autoscaler.adapters.sim_cluster import SimulatedFleetClient
 from autoscaler.controller import Controller
 from autoscaler.errands import AtOnce, Daemons, Pace
@@ -30,7 +30,7 @@ from autoscaler.refusal import Refusal
 from autoscaler.roster import FixedRoster, managed
 
 if TYPE_CHECKING:
-    from autoscaler.adapters.kubernetes import Election, KubeApi, PolicyObjects, Scribe
+    from autoscaler.adapters.kubernetes import Election, KubeApi, Scribe
 
 BEAT_S = 1.0  # the smallest tickSeconds a policy may have
 FIRST_LIST_S = 10.0
@@ -108,7 +108,7 @@ def from_objects(cluster: str, namespaces: Sequence[str], *, lease: str | None =
     namespace, name = _place(lease) if lease else (own, LEASE)
     identity = _identity()
     election = Election(api, namespace, name, identity)
-    election.count_on_from(lambda: _newest_term(objects))
+    election.count_on_from(objects.newest_term)
     ledger = Ledger(api, objects.kept)
     scribe = Scribe(objects.kept, ledger, api, election, identity)
     return Doors(
@@ -118,7 +118,8 @@ def from_objects(cluster: str, namespaces: Sequence[str], *, lease: str | None =
 
 def controller(doors: Doors, prometheus: Endpoint, sinks: Sequence[StatusSink], *, at_once: bool = False) -> Controller:
     """The controller behind these doors. `at_once`: one tick with all the time there is, and no threads."""
-    signals = PrometheusSignals(prometheus, load_profiles())
+    grace_s = prometheus.timeout_s if at_once else GRACE_S  # a single tick has no second look at slow queries
+    signals = PrometheusSignals(prometheus, load_profiles(), grace_s=grace_s)
     own: tuple[StatusSink, ...] = () if doors.scribe is None else (doors.scribe,)
     leadership: Leadership | None = doors.election
     pace = Pace(AtOnce()) if at_once else Pace(Daemons(), doors.beat_s)
@@ -173,12 +174,6 @@ def _place(lease: str) -> tuple[str, str]:
 def _identity() -> str:
     """Who we are among the candidates and in Events; two processes of one pod name never share it."""
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}-{secrets.token_hex(4)}".lower()
-
-
-def _newest_term(objects: PolicyObjects) -> int:
-    """The latest term that has claimed one of the objects; -1 if none has."""
-    stored = (one.state for one in objects.managed() if isinstance(one, Managed) and one.state)
-    return max((epoch for state in stored if isinstance(epoch := state.get("epoch"), int)), default=-1)
 
 
 def _headers(pairs: Sequence[str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import accumulate
@@ -92,9 +92,9 @@ class SampledSignals:
         """Prometheus answers but does not scrape until then."""
         self._frozen_until_s = until_s
 
-    def read(self, scopes: Sequence[FleetScope], now: float) -> Mapping[str, Signals]:
+    def read(self, scopes: Sequence[FleetScope], now: float) -> Iterable[Mapping[str, Signals]]:
         """The signals of the one fleet there is, for every scope that asks for it."""
-        return {scope.key: self._read(scope, now) for scope in scopes}
+        return ({scope.key: self._read(scope, now) for scope in scopes},)
 
     def _read(self, scope: FleetScope, now: float) -> Signals:
         if now < self._blind_until_s:

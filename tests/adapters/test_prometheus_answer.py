@@ -16,6 +16,7 @@ from autoscaler.core.fleet import Role
 from autoscaler.core.observation import Gap, Gauges, Histogram, Known, Signals, Unknown
 from autoscaler.ports import FleetScope
 from tests.bench.prometheus_answers import canned, fleets
+from tests.fakes import merged
 
 OWNER = ("prod", "chat")
 FINITE = st.floats(0, 1e9)
@@ -126,7 +127,7 @@ class Altered:
             return [{**row, "value": [0, self._put.get(name, row["value"][1])]} for name, row in named if name not in self._drop]
 
         self._signals.client.query = altered  # type: ignore[method-assign]
-        return self._signals.read([self.scope], 0.0)[self.scope.key]
+        return merged(self._signals.read([self.scope], 0.0))[self.scope.key]
 
 
 def gauges(signals: Signals) -> Mapping[str, Gauges]:
@@ -180,7 +181,7 @@ def test_an_arrival_rate_is_never_negative() -> None:
 def test_two_fleets_of_one_model_in_one_namespace_are_ambiguous_and_keep_their_gauges() -> None:
     first, second = (replace(scope, model="chat") for scope in fleets(2, 4))
     signals, _ = canned([first, second])
-    read = signals.read([first, second], 0.0)
+    read = merged(signals.read([first, second], 0.0))
     for scope, other in ((first, second), (second, first)):
         one = read[scope.key]
         assert len(gauges(one)) == 4
@@ -194,7 +195,7 @@ def test_another_namespace_or_another_model_is_told_apart(change: dict[str, str]
     first = fleets(1, 4)[0]
     second = replace(first, key="other/chat", pods={Role.PREFILL: ("other-p-0",), Role.DECODE: ("other-d-0",)}, **change)  # type: ignore[arg-type]
     signals, _ = canned([first, second])
-    read = signals.read([first, second], 0.0)
+    read = merged(signals.read([first, second], 0.0))
     assert all(isinstance(read[scope.key].traffic.offered_rps, Known) for scope in (first, second))
 
 
@@ -206,4 +207,4 @@ def test_a_signal_nobody_tells_is_missing_with_who_was_asked() -> None:
 def test_the_fleets_own_query_is_named_as_the_source() -> None:
     scope = FleetScope("a/b", "a", "b", "vllm", None, {}, queries={"traffic.offered_rps": "x"})
     signals, _ = canned([scope])
-    assert signals.read([scope], 0.0)["a/b"].traffic.source == "the fleet's own query"
+    assert merged(signals.read([scope], 0.0))["a/b"].traffic.source == "the fleet's own query"

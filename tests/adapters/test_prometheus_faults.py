@@ -24,6 +24,7 @@ from autoscaler.ports import FleetScope
 from autoscaler.refusal import Refusal
 from tests.adapters.answering import Answering, Script, gauges_of, http, row, vector
 from tests.adapters.prometheus_server import wait_until
+from tests.fakes import merged
 
 pytestmark = pytest.mark.slow  # servers that hang, drip and break
 
@@ -91,7 +92,7 @@ def test_a_fault_becomes_its_gap_with_one_line_for_the_operator(
     answering: Callable[[Script], Answering], answer: bytes, gap: Gap, told: str
 ) -> None:
     server = answering(lambda _, send: send(answer))
-    signals = source(server).read([FLEET], 0.0)[FLEET.key]
+    signals = merged(source(server).read([FLEET], 0.0))[FLEET.key]
     assert gaps(signals) == {gap}
     assert isinstance(signals.gauges, Unknown)
     assert told in signals.gauges.detail
@@ -102,14 +103,14 @@ def test_an_answer_that_breaks_off_is_unreachable(answering: Callable[[Script], 
         send(http("{", length=500))
         raise ConnectionAbortedError
 
-    assert gaps(source(answering(script)).read([FLEET], 0.0)[FLEET.key]) == {Gap.UNREACHABLE}
+    assert gaps(merged(source(answering(script)).read([FLEET], 0.0))[FLEET.key]) == {Gap.UNREACHABLE}
 
 
 def test_nobody_listening_is_unreachable(answering: Callable[[Script], Answering]) -> None:
     server = answering(lambda _, send: send(WHOLE))
     server.shutdown()
     server.server_close()
-    signals = source(server).read([FLEET], 0.0)[FLEET.key]
+    signals = merged(source(server).read([FLEET], 0.0))[FLEET.key]
     assert gaps(signals) == {Gap.UNREACHABLE}
     assert "Connection refused" in str(signals.gauges)
 
@@ -117,7 +118,7 @@ def test_nobody_listening_is_unreachable(answering: Callable[[Script], Answering
 def test_plain_http_where_tls_is_expected_is_unreachable(answering: Callable[[Script], Answering]) -> None:
     server = answering(lambda _, send: send(WHOLE))
     endpoint = Endpoint(server.url.replace("http:", "https:"))
-    assert gaps(PrometheusSignals(endpoint).read([FLEET], 0.0)[FLEET.key]) == {Gap.UNREACHABLE}
+    assert gaps(merged(PrometheusSignals(endpoint).read([FLEET], 0.0))[FLEET.key]) == {Gap.UNREACHABLE}
 
 
 def silence(_: str, send: Callable[[bytes], Any]) -> None:
@@ -146,7 +147,7 @@ def dripping_body(_: str, send: Callable[[bytes], Any]) -> None:
 @pytest.mark.parametrize("script", [silence, half, dripping_head, dripping_body])
 def test_a_slow_answer_is_a_timeout_within_the_time_allowed(answering: Callable[[Script], Answering], script: Script) -> None:
     started = time.monotonic()
-    assert gaps(source(answering(script), timeout_s=PATIENCE_S).read([FLEET], 0.0)[FLEET.key]) == {Gap.TIMEOUT}
+    assert gaps(merged(source(answering(script), timeout_s=PATIENCE_S).read([FLEET], 0.0))[FLEET.key]) == {Gap.TIMEOUT}
     assert time.monotonic() - started < 5 * PATIENCE_S  # a dripping one would take ten times as long, or for ever
     wait_until(nothing_hangs, "the query that was given up has ended")
 
@@ -165,13 +166,13 @@ def test_queries_that_hang_are_few_and_end_by_themselves(answering: Callable[[Sc
 
     server = answering(script)
     prometheus = source(server, timeout_s=PATIENCE_S / 2)
-    details = [str(prometheus.read([FLEET], 0.0)[FLEET.key].gauges) for _ in range(5)]
+    details = [str(merged(prometheus.read([FLEET], 0.0))[FLEET.key].gauges) for _ in range(5)]
     assert ["hang" in detail for detail in details] == [False] * 4 + [True]
     wait_until(lambda: len(server.requests) == 4, "four queries and not a fifth")
     server.script = lambda _, send: send(WHOLE)
     release.set()
     wait_until(nothing_hangs, "the hanging ones have ended")
-    wait_until(lambda: not isinstance(prometheus.read([FLEET], 0.0)[FLEET.key].gauges, Unknown), "known again")
+    wait_until(lambda: not isinstance(merged(prometheus.read([FLEET], 0.0))[FLEET.key].gauges, Unknown), "known again")
 
 
 @pytest.mark.parametrize("headers", [(), ("Content-Encoding: gzip",)], ids=["plain", "packed"])
@@ -179,7 +180,7 @@ def test_an_answer_too_large_is_not_kept(answering: Callable[[Script], Answering
     body = vector(*gauges_of("x" * 100_000)).encode()
     packed = http(gzip.compress(body) if headers else body, "200 OK", *headers)
     server = answering(lambda _, send: send(packed))
-    signals = source(server, max_answer_bytes=50_000).read([FLEET], 0.0)[FLEET.key]
+    signals = merged(source(server, max_answer_bytes=50_000).read([FLEET], 0.0))[FLEET.key]
     assert gaps(signals) == {Gap.MALFORMED}
     assert "larger than 50000 bytes" in str(signals.gauges)
 
@@ -187,20 +188,20 @@ def test_an_answer_too_large_is_not_kept(answering: Callable[[Script], Answering
 def test_hints_of_the_server_are_not_warnings(answering: Callable[[Script], Answering]) -> None:
     body = vector(*gauges_of("chat-p-0"), infos=["metric might not be a counter"])
     server = answering(lambda _, send: send(http(body)))
-    assert source(server).read([FLEET], 0.0)[FLEET.key].gauges == {"chat-p-0": Gauges(1, 1, 1, 1)}
+    assert merged(source(server).read([FLEET], 0.0))[FLEET.key].gauges == {"chat-p-0": Gauges(1, 1, 1, 1)}
 
 
 def test_a_label_called_warnings_is_not_a_warning(answering: Callable[[Script], Answering]) -> None:
     body = vector(*gauges_of("chat-p-0"), row("pods.waiting", pod="x", warnings="none"))
     server = answering(lambda _, send: send(http(body)))
-    assert source(server).read([FLEET], 0.0)[FLEET.key].gauges == {"chat-p-0": Gauges(1, 1, 1, 1)}
+    assert merged(source(server).read([FLEET], 0.0))[FLEET.key].gauges == {"chat-p-0": Gauges(1, 1, 1, 1)}
 
 
 def test_a_failing_shard_holds_only_its_own_fleets(answering: Callable[[Script], Answering]) -> None:
     def script(request: str, send: Callable[[bytes], Any]) -> None:
         send(http(REFUSED, "503 Service Unavailable") if "long-p-0" in request else WHOLE)
 
-    signals = PrometheusSignals(Endpoint(answering(script).url), shard_pods=2).read([FLEET, OTHER], 0.0)
+    signals = merged(PrometheusSignals(Endpoint(answering(script).url), shard_pods=2).read([FLEET, OTHER], 0.0))
     assert gaps(signals[OTHER.key]) == {Gap.SERVER_ERROR}
     assert signals[FLEET.key].gauges == {"chat-p-0": Gauges(1, 1, 1, 1), "chat-d-0": Gauges(1, 1, 1, 1)}
 
@@ -208,7 +209,7 @@ def test_a_failing_shard_holds_only_its_own_fleets(answering: Callable[[Script],
 def test_all_shards_together_take_no_longer_than_a_read_may(answering: Callable[[Script], Answering]) -> None:
     server = answering(lambda _, send: time.sleep(2 * PATIENCE_S))
     prometheus = PrometheusSignals(Endpoint(server.url, timeout_s=PATIENCE_S), shard_pods=2, read_s=PATIENCE_S)
-    signals = prometheus.read([FLEET, OTHER], 0.0)
+    signals = merged(prometheus.read([FLEET, OTHER], 0.0))
     assert gaps(signals[FLEET.key]) == gaps(signals[OTHER.key]) == {Gap.TIMEOUT}
     assert len(server.requests) == 1
     assert "not asked" in str(signals[OTHER.key].gauges)
@@ -216,7 +217,7 @@ def test_all_shards_together_take_no_longer_than_a_read_may(answering: Callable[
 
 def test_a_fleet_that_asks_for_what_does_not_exist_holds_only_itself(answering: Callable[[Script], Answering]) -> None:
     server = answering(lambda _, send: send(WHOLE))
-    signals = source(server).read([replace(OTHER, engine="vlm"), FLEET], 0.0)
+    signals = merged(source(server).read([replace(OTHER, engine="vlm"), FLEET], 0.0))
     assert gaps(signals[OTHER.key]) == {Gap.MALFORMED}
     assert "did you mean vllm?" in str(signals[OTHER.key].gauges)
     assert not isinstance(signals[FLEET.key].gauges, Unknown)
@@ -230,7 +231,7 @@ PACKED = http(gzip.compress(vector().encode()), "200 OK", "Content-Encoding: gzi
 def test_a_connection_is_used_again(answering: Callable[[Script], Answering], answer: bytes) -> None:
     server = answering(lambda _, send: send(answer))
     prometheus = source(server)
-    gauges = [prometheus.read([FLEET], 0.0)[FLEET.key].gauges for _ in range(3)]
+    gauges = [merged(prometheus.read([FLEET], 0.0))[FLEET.key].gauges for _ in range(3)]
     assert all(not isinstance(one, Unknown) or one.gap is Gap.MISSING for one in gauges)
     assert (server.connections, len(server.requests)) == (1, 3)
 
@@ -239,7 +240,7 @@ def test_queries_travel_in_the_form_and_with_the_tenant(answering: Callable[[Scr
     """2,000 pod names make a URL that proxies refuse."""
     server = answering(lambda _, send: send(WHOLE))
     prometheus = source(server, headers={"X-Scope-OrgID": "team-a"})
-    prometheus.read([FLEET], 0.0)
+    merged(prometheus.read([FLEET], 0.0))
     head, _, form = server.requests[0].partition("\r\n\r\n")
     assert head.startswith("POST /api/v1/query HTTP/1.1\r\n")
     assert "X-Scope-OrgID: team-a" in head
@@ -251,19 +252,19 @@ def test_a_rotated_token_is_used_at_once_and_a_lost_one_is_told(answering: Calla
     server, token = answering(lambda _, send: send(WHOLE)), tmp_path / "token"
     token.write_text("first\n")
     prometheus = source(server, token_file=token)
-    prometheus.read([FLEET], 0.0)
+    merged(prometheus.read([FLEET], 0.0))
     token.write_text("second\n")
-    prometheus.read([FLEET], 0.0)
+    merged(prometheus.read([FLEET], 0.0))
     assert ["Bearer first" in server.requests[0], "Bearer second" in server.requests[1]] == [True, True]
     token.unlink()
-    lost = prometheus.read([FLEET], 0.0)[FLEET.key]
+    lost = merged(prometheus.read([FLEET], 0.0))[FLEET.key]
     assert gaps(lost) == {Gap.UNREACHABLE}
     assert str(token) in str(lost.gauges)
 
 
 def test_basic_auth_is_sent(answering: Callable[[Script], Answering]) -> None:
     server = answering(lambda _, send: send(WHOLE))
-    source(server, basic_auth=("user", "secret")).read([FLEET], 0.0)
+    merged(source(server, basic_auth=("user", "secret")).read([FLEET], 0.0))
     assert "Authorization: Basic dXNlcjpzZWNyZXQ=" in server.requests[0]
 
 

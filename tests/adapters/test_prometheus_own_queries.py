@@ -20,6 +20,7 @@ from autoscaler.core.observation import Gap, Gauges, Signals, Unknown
 from autoscaler.ports import FleetScope
 from tests.adapters.answering import Answering, Script, gauges_of, http, vector
 from tests.adapters.prometheus_server import wait_until
+from tests.fakes import merged
 
 GRACE_S = 0.05
 TIMEOUT_S = 20.0  # of one query: far more than any test takes, so that whoever waited for one would be found out
@@ -77,17 +78,17 @@ def test_a_query_that_hangs_delays_nobody_else_and_is_not_asked_again_before_it_
     prometheus = source(server)
     began = time.monotonic()
     for _ in range(3):
-        signals = prometheus.read([SLOW, OTHER, PLAIN], 0.0)
+        signals = merged(prometheus.read([SLOW, OTHER, PLAIN], 0.0))
         hanging = signals[SLOW.key].gauges
         assert isinstance(hanging, Unknown)
         assert (hanging.gap, "own queries: no answer within 0.05 s, still being asked" in hanging.detail) == (Gap.TIMEOUT, True)
         assert PLAIN.key in known(signals)
-    wait_until(lambda: OTHER.key in known(prometheus.read([SLOW, OTHER], 0.0)), "the other one's own query is answered")
+    wait_until(lambda: OTHER.key in known(merged(prometheus.read([SLOW, OTHER], 0.0))), "the other one's own query is answered")
     assert time.monotonic() - began < TIMEOUT_S
     assert gate.asked(server) == 1
     gate.opened.set()
-    wait_until(lambda: SLOW.key in known(prometheus.read([SLOW], 0.0)), "it is answered at last")
-    prometheus.read([SLOW], 0.0)
+    wait_until(lambda: SLOW.key in known(merged(prometheus.read([SLOW], 0.0))), "it is answered at last")
+    merged(prometheus.read([SLOW], 0.0))
     wait_until(lambda: gate.asked(server) > 1, "and asked again")
 
 
@@ -95,7 +96,7 @@ def test_a_query_that_hangs_delays_nobody_else_and_is_not_asked_again_before_it_
 def test_an_answer_that_comes_late_counts_and_is_as_old_as_it_is(answering: Callable[[Script], Answering], gate: Gate) -> None:
     server = answering(gate)
     prometheus = source(server)
-    assert known(prometheus.read([SLOW], 0.0)) == set()
+    assert known(merged(prometheus.read([SLOW], 0.0))) == set()
     gate.opened.set()
     wait_until(lambda: age_s_or_none(prometheus) is not None, "the late answer")
     gate.opened.clear()
@@ -105,7 +106,7 @@ def test_an_answer_that_comes_late_counts_and_is_as_old_as_it_is(answering: Call
 
 
 def age_s_or_none(prometheus: PrometheusSignals) -> float | None:
-    signals = prometheus.read([SLOW], 0.0)
+    signals = merged(prometheus.read([SLOW], 0.0))
     return age_s(signals, SLOW) if known(signals) else None
 
 
@@ -114,9 +115,9 @@ def test_fleets_that_ask_in_the_same_words_share_one_question(answering: Callabl
     server = answering(gate)
     twin = replace(OTHER, queries=SLOW.queries)
     prometheus = source(server)
-    assert known(prometheus.read([SLOW, twin], 0.0)) == set()
+    assert known(merged(prometheus.read([SLOW, twin], 0.0))) == set()
     gate.opened.set()
-    wait_until(lambda: known(prometheus.read([SLOW, twin], 0.0)) == {SLOW.key, twin.key}, "both are answered")
+    wait_until(lambda: known(merged(prometheus.read([SLOW, twin], 0.0))) == {SLOW.key, twin.key}, "both are answered")
     [query] = parse_qs(server.requests[0].partition("\r\n\r\n")[2])["query"]
     assert 'pod=~"other-d|other-p|slow-d|slow-p"' in query
 
@@ -125,15 +126,15 @@ def test_fleets_that_ask_in_the_same_words_share_one_question(answering: Callabl
 def test_an_answer_in_old_words_is_not_taken_for_one_in_new(answering: Callable[[Script], Answering], gate: Gate) -> None:
     server = answering(gate)
     prometheus = source(server)
-    prometheus.read([SLOW], 0.0)
+    merged(prometheus.read([SLOW], 0.0))
     mended = replace(SLOW, queries={"pods.waiting": "queue_now"})
     gate.opened.set()
-    wait_until(lambda: known(prometheus.read([SLOW], 0.0)) == {SLOW.key}, "the old words are answered")
+    wait_until(lambda: known(merged(prometheus.read([SLOW], 0.0))) == {SLOW.key}, "the old words are answered")
     gate.opened.clear()
     server.script = lambda request, send: gate(request.replace("queue_now", "queue_of_slow"), send)
-    assert known(prometheus.read([mended], 0.0)) == set()
+    assert known(merged(prometheus.read([mended], 0.0))) == set()
     gate.opened.set()
-    wait_until(lambda: known(prometheus.read([mended], 0.0)) == {SLOW.key}, "the new words are answered")
+    wait_until(lambda: known(merged(prometheus.read([mended], 0.0))) == {SLOW.key}, "the new words are answered")
 
 
 @pytest.mark.slow
@@ -142,9 +143,9 @@ def test_many_queries_that_hang_are_asked_a_few_at_a_time(answering: Callable[[S
     server = answering(gate)
     many = [replace(SLOW, key=f"prod/{number}", queries={"pods.waiting": f"queue_{number}"}) for number in range(3 * AT_ONCE)]
     prometheus = source(server)
-    assert known(prometheus.read([*many, PLAIN], 0.0)) == {PLAIN.key}
+    assert known(merged(prometheus.read([*many, PLAIN], 0.0))) == {PLAIN.key}
     wait_until(lambda: gate.asked(server) == AT_ONCE, "as many as may be asked at once")
-    assert known(prometheus.read([*many, PLAIN], 0.0)) == {PLAIN.key}
+    assert known(merged(prometheus.read([*many, PLAIN], 0.0))) == {PLAIN.key}
     assert gate.asked(server) == AT_ONCE
     gate.opened.set()
     wait_until(lambda: gate.asked(server) >= len(many), "all have had their turn")
@@ -156,7 +157,7 @@ def test_with_patience_own_queries_are_waited_for(answering: Callable[[Script], 
         time.sleep(4 * GRACE_S)
         send(WHOLE)
 
-    assert known(source(answering(takes_a_while), grace_s=TIMEOUT_S).read([SLOW], 0.0)) == {SLOW.key}
+    assert known(merged(source(answering(takes_a_while), grace_s=TIMEOUT_S).read([SLOW], 0.0))) == {SLOW.key}
 
 
 def test_a_bug_that_one_answer_meets_holds_only_those_it_is_about() -> None:

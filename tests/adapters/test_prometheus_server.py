@@ -24,6 +24,7 @@ from tests.adapters.conftest import StartPrometheus
 from tests.adapters.fake_engines import OLDER, Engine, Frozen, Gateway, Queues, Step
 from tests.adapters.prometheus_server import Exporters, RealPrometheus, wait_until
 from tests.bench.prometheus_answers import CannedPrometheus
+from tests.fakes import merged
 
 pytestmark = pytest.mark.prometheus
 
@@ -88,7 +89,7 @@ def server(start_prometheus: StartPrometheus, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="module")
 def signals(server: RealPrometheus) -> Mapping[str, Signals]:
     """One read of all fleets."""
-    read = PrometheusSignals(Endpoint(server.url)).read(list(FLEETS.values()), time.time())
+    read = merged(PrometheusSignals(Endpoint(server.url)).read(list(FLEETS.values()), time.time()))
     return {name: read[one.key] for name, one in FLEETS.items()}
 
 
@@ -216,7 +217,7 @@ def test_pods_that_prometheus_does_not_know_are_missing_and_not_idle(signals: Ma
 
 def test_a_model_name_that_no_pod_reports_is_told_with_those_they_report(server: RealPrometheus) -> None:
     misnamed = replace(FLEETS["older"], model="oldest")
-    read = PrometheusSignals(Endpoint(server.url)).read([misnamed], 0.0)[misnamed.key]
+    read = merged(PrometheusSignals(Endpoint(server.url)).read([misnamed], 0.0))[misnamed.key]
     assert set(pods(read)) == {"older-p-0", "older-d-0"}
     latency = read.roles[Role.PREFILL].latency
     assert isinstance(latency, Unknown)
@@ -230,13 +231,13 @@ def test_a_fleet_asleep_has_no_gauges_and_that_is_no_fault(signals: Mapping[str,
 
 def test_a_query_of_2000_pods_is_accepted(server: RealPrometheus) -> None:
     crowd = {role: tuple(f"llama-70b-instruct-{role}-{number}" for number in range(1000)) for role in Role}
-    read = PrometheusSignals(Endpoint(server.url)).read([replace(FLEETS["silent"], pods=crowd)], 0.0)
+    read = merged(PrometheusSignals(Endpoint(server.url)).read([replace(FLEETS["silent"], pods=crowd)], 0.0))
     assert gap(read["prod/silent"].gauges) is Gap.MISSING
 
 
 def test_a_query_of_the_users_that_does_not_parse_holds_only_that_fleet(server: RealPrometheus) -> None:
     broken = replace(FLEETS["older"], queries={"pods.waiting": "sum by (namespace, pod) (vllm:num_requests_waiting{"})
-    read = PrometheusSignals(Endpoint(server.url)).read([broken, FLEETS["modern"]], 0.0)
+    read = merged(PrometheusSignals(Endpoint(server.url)).read([broken, FLEETS["modern"]], 0.0))
     assert isinstance(read["prod/older"].gauges, Unknown)
     assert read["prod/older"].gauges.gap is Gap.SERVER_ERROR
     assert "HTTP 400: invalid parameter" in read["prod/older"].gauges.detail
@@ -246,7 +247,7 @@ def test_a_query_of_the_users_that_does_not_parse_holds_only_that_fleet(server: 
 def test_a_query_of_the_users_replaces_the_profiles(server: RealPrometheus) -> None:
     query = "sum by (namespace, pod) (vllm:num_requests_waiting{namespace=~$namespaces, pod=~$pods}) + 100"
     own = replace(FLEETS["modern"], queries={"pods.waiting": query})
-    read = PrometheusSignals(Endpoint(server.url)).read([own], 0.0)
+    read = merged(PrometheusSignals(Endpoint(server.url)).read([own], 0.0))
     assert pods(read["prod/modern"])["modern-p-0"].waiting == 108
 
 
@@ -270,7 +271,7 @@ def test_an_outage_is_told_by_kind_and_ends_by_itself(server: RealPrometheus) ->
     source, fleet = PrometheusSignals(Endpoint(server.url, timeout_s=1.0)), FLEETS["modern"]
 
     def gauges() -> Mapping[str, Gauges] | Unknown:
-        return source.read([fleet], time.time())[fleet.key].gauges
+        return merged(source.read([fleet], time.time()))[fleet.key].gauges
 
     assert not isinstance(gauges(), Unknown)
     server.freeze()

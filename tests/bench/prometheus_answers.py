@@ -1,6 +1,6 @@
 """What would a Prometheus answer to the very queries the adapter sends? The bytes, without a socket.
 
-`CannedPrometheus` is a transport for the adapter's HTTP session. It reads which signals and pods a query asks for, and
+`CannedPrometheus` is a transport for the adapter's HTTP session. `Answers` reads which signals and pods a query asks for, and
 answers as Prometheus does: compact JSON, labels in alphabetical order, rows grouped by signal, histograms with vLLM's and
 the gateway's edges as Python's exporters spell them, counts with the long fractions that `increase` gives.
 tests/adapters/test_prometheus_server.py holds its rows against a real server's. An answer is made when a query is first
@@ -17,6 +17,7 @@ import random
 import re
 import resource
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
@@ -30,9 +31,10 @@ from requests.adapters import HTTPAdapter
 from autoscaler.adapters.prometheus import Endpoint, PrometheusSignals
 from autoscaler.adapters.prometheus.profile import SHAPES
 from autoscaler.core.fleet import Role
-from autoscaler.core.observation import Signals, Unknown
+from autoscaler.core.observation import Unknown
 from autoscaler.ports import FleetScope
 from autoscaler.simulator.metrics import GATEWAY_TTFT_EDGES_S, TOKEN_TIME_EDGES_S, TTFT_EDGES_S
+from tests.fakes import merged
 
 URL = "http://prometheus.invalid:9090"
 EVALUATED_AT = 1_790_000_000.123
@@ -54,6 +56,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "traffic.age_s": (0.2, 14.8),
 }
 WHOLE = frozenset({"pods.waiting", "pods.running"})
+LOAD = frozenset({"traffic.offered_rps"})
 _SIGNAL = re.compile(r', "signal", "([^"]+)", "", ""\)')
 _PODS = re.compile(r'pod=~"([^"]*)"')
 
@@ -76,34 +79,48 @@ def fleets(count: int, replicas: int, gateway: str | None = "llm-d") -> list[Fle
     ]
 
 
-class CannedPrometheus(HTTPAdapter):
-    """Answers instant queries about `scopes` by itself; counts them."""
+class Answers:
+    """The bytes that answer instant queries about `scopes`, as forms carry them. Thread-safe."""
 
     def __init__(self, scopes: Iterable[FleetScope], seed: int = 1) -> None:
-        super().__init__()
-        self.queries = 0
         self._scopes = tuple(scopes)
         self._random = random.Random(seed)
+        self._lock = threading.Lock()
+        self._load: dict[str, float] = {}
         self._answers: dict[str, bytes] = {}
+        self._next: dict[str, bytes] = {}
+        self.changed_s: dict[str, float] = {}
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """The transport's one method."""
-        self.queries += 1
-        form = str(request.body)
-        if form not in self._answers:
-            self._answers[form] = self._answer(parse_qs(form)["query"][0])
-        raw = urllib3.HTTPResponse(io.BytesIO(self._answers[form]), {"Content-Type": "application/json"}, preload_content=False)
-        raw.status = 200
-        return self.build_response(request, raw)
+    def to(self, form: str) -> bytes:
+        """The answer to a form. One that `shift` made ready is the next one's; the worst moment for a change to come."""
+        with self._lock:
+            if form not in self._answers:
+                self._answers[form] = self._answer(form)
+            answer = self._answers[form]
+            if form in self._next:
+                self._answers[form] = self._next.pop(form)
+                self.changed_s |= dict.fromkeys((one.key for one in self._asked(_query(form))), time.monotonic())
+            return answer
+
+    def shift(self, load: Mapping[str, float]) -> None:
+        """Let these fleets get so many times the load, in every answer after the next one. `changed_s` tells when (monotonic)."""
+        with self._lock:
+            self._load |= load
+            self.changed_s = {}
+            self._next = {form: self._answer(form) for form in self._answers}
 
     @property
-    def answer_bytes(self) -> int:
-        """The size of all answers made so far."""
+    def size(self) -> int:
+        """Bytes of all answers made so far."""
         return sum(map(len, self._answers.values()))
 
-    def _answer(self, query: str) -> bytes:
+    def _asked(self, query: str) -> list[FleetScope]:
         pods = {pod for names in _PODS.findall(query) for pod in names.split("|")}
-        asked = [scope for scope in self._scopes if pods.intersection(_pods(scope))]
+        return [scope for scope in self._scopes if not pods.isdisjoint(_pods(scope))]
+
+    def _answer(self, form: str) -> bytes:
+        query = _query(form)
+        asked = self._asked(query)
         rows = [row for signal in _SIGNAL.findall(query) for row in self._rows(signal, asked)]
         envelope = {"status": "success", "data": {"resultType": "vector", "result": rows}}
         return json.dumps(envelope, separators=(",", ":")).encode()
@@ -111,13 +128,13 @@ class CannedPrometheus(HTTPAdapter):
     def _rows(self, signal: str, scopes: Sequence[FleetScope]) -> Iterator[dict[str, Any]]:
         shape = SHAPES[signal]
         per_pod = shape.owner == "pod"
-        owners = {(scope.namespace, owner) for scope in scopes for owner in (_pods(scope) if per_pod else [scope.model])}
-        for namespace, owner in sorted(owners):
+        of = {(scope.namespace, owner): scope.key for scope in scopes for owner in (_pods(scope) if per_pod else [scope.model])}
+        for (namespace, owner), key in sorted(of.items()):
             labels = {"namespace": namespace, shape.owner: owner, "signal": signal}
             if shape.buckets:
                 yield from self._buckets(labels, EDGES[signal])
             else:
-                value = self._random.uniform(*RANGES[signal])
+                value = self._random.uniform(*RANGES[signal]) * (self._load.get(key, 1.0) if signal in LOAD else 1.0)
                 yield _row(labels, round(value) if signal in WHOLE else value)
 
     def _buckets(self, labels: Mapping[str, str], edges: Sequence[float]) -> Iterator[dict[str, Any]]:
@@ -126,11 +143,38 @@ class CannedPrometheus(HTTPAdapter):
             yield _row({"le": edge, **labels}, count)
 
 
+class CannedPrometheus(HTTPAdapter):
+    """Answers instant queries about `scopes` by itself; counts them."""
+
+    def __init__(self, scopes: Iterable[FleetScope], seed: int = 1) -> None:
+        super().__init__()
+        self.queries = 0
+        self._answers = Answers(scopes, seed)
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """The transport's one method."""
+        self.queries += 1
+        body = io.BytesIO(self._answers.to(str(request.body)))
+        raw = urllib3.HTTPResponse(body, {"Content-Type": "application/json"}, preload_content=False)
+        raw.status = 200
+        return self.build_response(request, raw)
+
+    @property
+    def answer_bytes(self) -> int:
+        """The size of all answers made so far."""
+        return self._answers.size
+
+
 def canned(scopes: Sequence[FleetScope], **options: Any) -> tuple[PrometheusSignals, CannedPrometheus]:
     """The adapter with a canned Prometheus about `scopes` behind it."""
     signals, server = PrometheusSignals(Endpoint(URL), **options), CannedPrometheus(scopes)
-    signals.client.session.mount(f"{URL}/api/", server)
+    for client in (signals.client, signals.own_client):
+        client.session.mount(f"{URL}/api/", server)
     return signals, server
+
+
+def _query(form: str) -> str:
+    return parse_qs(form)["query"][0]
 
 
 def _pods(scope: FleetScope) -> list[str]:
@@ -145,14 +189,14 @@ def _row(labels: Mapping[str, str], value: float) -> dict[str, Any]:
 def _measure(count: int, replicas: int, repeats: int) -> None:
     scopes = fleets(count, replicas)
     signals, server = canned(scopes)
-    read: Mapping[str, Signals] = signals.read(scopes, 0.0)
+    read = merged(signals.read(scopes, 0.0))
     if any(isinstance(one.gauges, Unknown) for one in read.values()):
         raise SystemExit(f"a canned answer was not understood: {next(iter(read.values())).gauges}")
     server.queries = 0
     costs_ms = []
     for _ in range(repeats):
         started = time.process_time()
-        signals.read(scopes, 0.0)
+        merged(signals.read(scopes, 0.0))
         costs_ms.append((time.process_time() - started) * 1e3)
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     sys.stdout.write(

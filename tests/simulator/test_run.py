@@ -12,6 +12,7 @@ from autoscaler.ports import FleetScope
 from autoscaler.simulator.run import Scenario, VirtualRun
 from autoscaler.simulator.score import Score
 from autoscaler.simulator.workload import Kind, Lengths, constant
+from tests.fakes import merged
 from tests.simulator.small_fleet import KEY, spec
 from tests.simulator.test_score import SLOS
 
@@ -24,7 +25,7 @@ def test_ticks_come_at_their_interval_and_after_the_scrape_of_that_instant() -> 
     seen: list[tuple[float, float]] = []
 
     def tick() -> None:
-        gauges = run.signals.read([FleetScope(KEY, "", "", "", None, {})], run.clock.now())[KEY].gauges
+        gauges = merged(run.signals.read([FleetScope(KEY, "", "", "", None, {})], run.clock.now()))[KEY].gauges
         assert not isinstance(gauges, Unknown)
         seen.append((run.clock.now(), gauges["decode-0"].age_s))
 

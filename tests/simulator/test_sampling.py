@@ -12,6 +12,7 @@ from autoscaler.ports import FleetScope
 from autoscaler.simulator.engine import Engine
 from autoscaler.simulator.sampling import SampledSignals
 from autoscaler.simulator.workload import Request
+from tests.fakes import merged
 from tests.simulator.small_fleet import KEY, changed, engine, spec
 
 
@@ -27,7 +28,7 @@ def scraped(fleet: Engine, signals: SampledSignals, until_s: float, every_s: flo
 
 
 def read(signals: SampledSignals, fleet: Engine, now: float, gateway: str | None = "llm-d") -> Signals:
-    return signals.read([scope(fleet, gateway)], now)[KEY]
+    return merged(signals.read([scope(fleet, gateway)], now))[KEY]
 
 
 def known(reading: object) -> float:
@@ -223,6 +224,6 @@ def test_another_fleet_is_not_answered_for() -> None:
     signals = SampledSignals(fleet)
     scraped(fleet, signals, 30.0)
     other = FleetScope("demo/other", "demo", "llama", "vllm", None, {})
-    gauges = signals.read([other], 30.0)["demo/other"].gauges
+    gauges = merged(signals.read([other], 30.0))["demo/other"].gauges
     assert isinstance(gauges, Unknown)
     assert "demo/other" in gauges.detail

@@ -12,6 +12,9 @@ So deadline + request time-out must stay under the duration: 7 + 8 < 16 s. Nobod
 The term is the Lease's count of transitions: it grows with every change of holder and names whose writes are whose. Where
 terms are written down elsewhere too (ledger.py), a Lease that somebody deleted must not begin again at 0: its writer would
 be taken for a leader of long ago, for ever. `count_on_from` tells where to begin.
+
+Without a Lease nothing is ever scaled, so what keeps us from it (a Role that is missing, a namespace that is not there) is
+told, once each time that it changes.
 """
 
 from __future__ import annotations
@@ -80,6 +83,7 @@ class Election:
         self._seen_version, self._seen_at_s = "", monotonic()
         self._held: tuple[int, float] | None = None  # (term, when last renewed), replaced as a whole
         self._last_term: Callable[[], int] = lambda: -1
+        self._trouble = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
@@ -122,6 +126,8 @@ class Election:
                 first = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": self._metadata}
                 claim = self._claim(self._last_term() + 1, acquired=True)
                 self._written(self._api.create(self._collection, first | {"spec": claim}), began_s)
+            else:
+                self._tell(lease)
             return
         spec, version = _spec(lease), str(lease["metadata"].get("resourceVersion", ""))
         if version != self._seen_version:
@@ -146,6 +152,7 @@ class Election:
         return claim | {"acquireTime": now} if acquired else claim
 
     def _written(self, answer: Body | ApiFault, began_s: float) -> None:
+        self._tell(answer)
         if isinstance(answer, ApiFault):
             if answer.status == 409:  # somebody was faster
                 self._lose()
@@ -155,6 +162,14 @@ class Election:
             log.info("leading in term %d as %s", term, self._identity)
         self._held = (term, began_s)
 
+    def _tell(self, answer: Body | ApiFault) -> None:
+        """Log what keeps us from the Lease, and that nothing does any more."""
+        fault = answer if isinstance(answer, ApiFault) and answer.status != 409 else None
+        trouble = fault.reason if fault else ""
+        if trouble != self._trouble:
+            self._trouble = trouble
+            log.warning("%s: %s", self._path, f"{fault}; nothing is scaled without this Lease" if fault else "answers again")
+
     def _lose(self) -> None:
         if self._held is not None:
             log.warning("no longer leading: term %d is over", self._held[0])
@@ -162,7 +177,10 @@ class Election:
 
     def _run(self) -> None:
         while True:
-            self.step()
+            try:
+                self.step()
+            except Exception:  # a bug, or an answer that is no Lease: who stops trying is no candidate any more and tells nobody
+                log.exception("%s: trying failed", self._path)
             if self._stopping.wait(self._timing.retry_s):
                 return
 

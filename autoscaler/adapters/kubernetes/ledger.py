@@ -5,7 +5,7 @@ each term claims each object by compare-and-swap before its first write, and eve
 server as soon as a later term has claimed (law 9):
 
     claim    read the object; epoch <= term? then one JSON patch: `test` uid and resourceVersion, write state.epoch = term
-    later    one JSON patch: `test` uid and state.epoch = term, write
+    later    one JSON patch: `test` uid, state.epoch = term and state.format, write
 
 `intend` notes in state.desired what a pool is about to be asked for, before `/scale` is: a write that is refused there must
 not be made here. `publish` tells the fleet's story and keeps what the next leader resumes from (core/state.py):
@@ -86,15 +86,17 @@ class Ledger:
 
     def intend(self, key: str, term: int, action: Action) -> ApiFault | None:
         """Note what is about to be written to `/scale`, as the leader of `term`. A fault: it must not be written."""
+        kept = self._kept(key)
+        if kept is None:
+            return GONE
 
         def noted(claim: Claim) -> Operation | ApiFault:
             if not claim.ours:
-                return ApiFault(409, "NewerState", f"{_format(claim.state)}; nothing is scaled before it is understood")
+                return ApiFault(409, "NewerState", _format(claim.state, kept))
             desired = {**claim.state.get("desired", {}), action.role.value: action.to_replicas}
             return _add("/status/state", {**claim.state, "desired": desired})
 
-        kept = self._kept(key)
-        return GONE if kept is None else self._write(kept, term, noted)
+        return self._write(kept, term, noted)
 
     def publish(self, kept: Kept, term: int, story: Body, record: State | None) -> ApiFault | None:
         """Write a fleet's status, as the leader of `term`. `record` is what to resume from; None: keep what is stored."""
@@ -142,7 +144,7 @@ class Ledger:
         state = (status or {}).get("state") or {}
         epoch = state.get("epoch")
         if isinstance(epoch, int) and epoch > term:
-            return ApiFault(409, "Conflict", f"a later leader (term {epoch}) has taken over from term {term}")
+            return ApiFault(409, "LaterTerm", _later(epoch, term, kept))
         tests = [_test("/metadata/uid", kept.uid), _test("/metadata/resourceVersion", metadata.get("resourceVersion"))]
         room = () if status else (_add("/status", {}),)
         if state.get("format", FORMAT) > FORMAT:
@@ -171,7 +173,8 @@ def _held(claim: Claim, answer: Body) -> Claim | None:
     state = (answer.get("status") or {}).get("state") or {}
     if not claim.ours or state.get("epoch") != claim.term:
         return None
-    return Claim(claim.uid, claim.term, state, (_test("/metadata/uid", claim.uid), _test("/status/state/epoch", claim.term)))
+    stored = {"/metadata/uid": claim.uid, "/status/state/epoch": claim.term, "/status/state/format": FORMAT}
+    return Claim(claim.uid, claim.term, state, tuple(_test(path, value) for path, value in stored.items()))
 
 
 def _untrue(fault: ApiFault) -> bool:
@@ -179,8 +182,20 @@ def _untrue(fault: ApiFault) -> bool:
     return fault.status == 409 or (fault.status == 422 and not fault.causes)
 
 
-def _format(state: State) -> str:
-    return f"status.state has format {state['format']}, this release knows up to {FORMAT}: a newer one wrote it"
+def _format(state: State, kept: Kept) -> str:
+    found = f"status.state has format {state['format']}, this release knows up to {FORMAT}: a newer one wrote it"
+    return f"{found}; nothing is scaled before that runs again, or the state is removed: {_removal(kept)}"
+
+
+def _later(epoch: int, term: int, kept: Kept) -> str:
+    """Said by a leader of the past, whom nobody heeds; but also where terms began anew, or somebody wrote one by hand."""
+    return f"a later leader (term {epoch}) has taken over from term {term}; if there is none, under no Lease: {_removal(kept)}"
+
+
+def _removal(kept: Kept) -> str:
+    """How an operator takes a state away that stands in the way. What is lost are the moves that cooldowns count."""
+    patch = """'[{"op":"remove","path":"/status/state"}]'"""
+    return f"kubectl patch pda {kept.name} -n {kept.namespace} --subresource=status --type=json -p {patch}"
 
 
 def _path(kept: Kept) -> str:

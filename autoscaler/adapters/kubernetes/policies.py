@@ -36,6 +36,9 @@ from autoscaler.refusal import Refusal
 from autoscaler.roster import managed
 
 UNANSWERED = "Unanswered"  # a snapshot's word for a server that was never heard
+# A Lease counts its terms in 32 bits. One of 500 years at one every 16 s was written by hand; to count on from there would
+# bring the Lease to its end, and then nobody could lead any fleet.
+LATEST_TERM = 2**30
 LONGEST = 900  # an event's note has room for 1024 characters, and who is meant stands there too
 
 Check = Callable[[Managed], object]
@@ -187,6 +190,12 @@ class PolicyObjects:
     def kept(self, key: str) -> Kept | None:
         """The stored object, usable or not; None if there is none."""
         return self._view.kept.get(key)
+
+    def newest_term(self) -> int:
+        """The latest term that has claimed one of the objects, usable or not; -1 if none has. May be called from any thread."""
+        objects = (one for snapshot in self._snapshots.values() for one in snapshot.picture().items.values())
+        epochs = (_mapping(one.kept.status.get("state")).get("epoch") for one in objects)
+        return max((epoch for epoch in epochs if isinstance(epoch, int) and epoch <= LATEST_TERM), default=-1)
 
     def ready(self, patience_s: float) -> bool:
         """Wait for the first answer about each namespace, so long in all; whether every list is there and believed."""

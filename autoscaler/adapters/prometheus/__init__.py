@@ -14,6 +14,6 @@ one evaluation instant for all signals, and its cost in round trips does not gro
 
 from autoscaler.adapters.prometheus.client import Endpoint
 from autoscaler.adapters.prometheus.profile import load_profiles, queries_for
-from autoscaler.adapters.prometheus.signals import PrometheusSignals
+from autoscaler.adapters.prometheus.signals import GRACE_S, PrometheusSignals
 
-__all__ = ["Endpoint", "PrometheusSignals", "load_profiles", "queries_for"]
+__all__ = ["GRACE_S", "Endpoint", "PrometheusSignals", "load_profiles", "queries_for"]

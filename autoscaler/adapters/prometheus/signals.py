@@ -1,7 +1,9 @@
 """What do all fleets' signals say now? The controller's `SignalSource`, read from one Prometheus.
 
-One query per shard (promql.py), one answer in memory at a time. Whatever fails holds only the fleets of that shard. Fleets
-with queries of their own are asked about beside all others, who do not wait for them (own_queries.py).
+One query per shard (promql.py), one answer in memory at a time, and told before the next is asked for: a change in the
+load of one fleet waits for 500 pods to be decoded, 0.1 s, and not for all 10,000 (`make bench NAME=kube`). Whatever fails
+holds only the fleets of that shard. Fleets with queries of their own are asked about beside all others, who do not wait
+for them (own_queries.py).
 
 Ages come from Prometheus' clock (`time() - timestamp(...)`), never from ours, so a skew between the two does not matter.
 A sample that an exporter timed itself stays in every answer for five minutes after the exporter died; its age shows it.
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from autoscaler.adapters.prometheus.answer import Answer, tabulate
 from autoscaler.adapters.prometheus.assembly import signals_of
@@ -23,7 +25,7 @@ from autoscaler.core.observation import Gap, Signals, Unknown
 from autoscaler.ports import FleetScope
 from autoscaler.refusal import Refusal
 
-SHARD_PODS = 2000
+SHARD_PODS = 500
 GRACE_S = 0.2
 
 
@@ -50,24 +52,27 @@ class PrometheusSignals:
         self._read_s = 2 * endpoint.timeout_s if read_s is None else read_s
         self._own, self._own_s = OwnQueries(shard_pods, grace_s), endpoint.timeout_s
 
-    def read(self, scopes: Sequence[FleetScope], now: float) -> Mapping[str, Signals]:
-        """One `Signals` per scope, by key. A scope that asks for what does not exist is unknown as a whole and holds no other."""
+    def read(self, scopes: Sequence[FleetScope], now: float) -> Iterator[Mapping[str, Signals]]:
+        """One `Signals` per scope, by key, a shard at a time. A scope that asks for what does not exist is unknown as a whole
+        and holds no other.
+        """
         ends = time.monotonic() + self._read_s
-        signals: dict[str, Signals] = {}
+        unaskable: dict[str, Signals] = {}
         own: list[Askable] = []
         alike: list[Askable] = []
         for scope in scopes:
             try:
                 queries = queries_for(scope.engine, scope.gateway, scope.queries, self._profiles)
             except Refusal as refusal:
-                signals[scope.key] = Signals.unknown(Gap.MALFORMED, "; ".join(str(refusal).splitlines()))
+                unaskable[scope.key] = Signals.unknown(Gap.MALFORMED, "; ".join(str(refusal).splitlines()))
             else:
                 (own if scope.queries else alike).append((scope, queries))
         shared = _shared(scopes)
         begun = self._own.begin(own, lambda shard: self._read_shard(self.own_client, shard, shared, self._own_s))
+        yield unaskable
         for shard in deal(alike, self._shard_pods):
-            signals |= self._read_shard(self.client, shard, shared, ends - time.monotonic())
-        return signals | self._own.collect(own, begun)
+            yield self._read_shard(self.client, shard, shared, ends - time.monotonic())
+        yield self._own.collect(own, begun)
 
     def _read_shard(
         self, client: PrometheusClient, shard: Shard, shared: Mapping[str, Unknown], within_s: float

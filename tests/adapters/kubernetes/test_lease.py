@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 
 from autoscaler.adapters.kubernetes.api import ApiFault, Body
 from autoscaler.adapters.kubernetes.lease import Election, Timing
+from tests.adapters.prometheus_server import wait_until
 
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/ops/leases/autoscaler"
 LOST = ApiFault(0, "ConnectTimeoutError", "no answer")
 
 
@@ -172,6 +175,39 @@ def test_who_writes_second_does_not_lead(world: World) -> None:
     world.links[2].get = lambda path, **query: both_saw  # type: ignore[method-assign]
     world.step(2)
     assert world.terms() == [None, 1, None]
+
+
+def test_what_keeps_a_candidate_from_the_lease_is_told_once_and_so_is_its_end(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    link = world.links[0]
+    link.cut = True
+    for _ in range(3):
+        world.step(0, after_s=2.0)
+    assert [record.message for record in caplog.records] == [f"{LEASE}: {LOST}; nothing is scaled without this Lease"]
+    link.cut = False
+    world.step(0)
+    world.step(1)
+    world.step(1, after_s=2.0)
+    assert [record.message for record in caplog.records][1:] == [f"{LEASE}: answers again", "leading in term 0 as pod-0"]
+
+
+def test_a_lease_that_may_not_be_made_is_told(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.links[0].create = lambda path, body: ApiFault(403, "Forbidden", "cannot create leases")  # type: ignore[method-assign]
+    world.step(0)
+    assert "Forbidden: cannot create leases; nothing is scaled" in caplog.text
+
+
+def test_a_candidate_goes_on_trying_after_an_answer_that_is_no_lease(caplog: pytest.LogCaptureFixture) -> None:
+    store = LeaseStore()
+    store.lease = {"kind": "Status"}
+    election = Election(store, "ops", "autoscaler", "pod-0", Timing(retry_s=0.01))
+    election.start()
+    wait_until(lambda: "trying failed" in caplog.text, "it is told")
+    store.lease = None
+    wait_until(lambda: election.term() == 0, "and tried again")
+    election.stop(hand_over=False)
 
 
 def test_a_timing_that_could_let_two_act_is_refused() -> None:

@@ -149,6 +149,18 @@ def test_a_state_of_a_newer_format_is_told_about_and_never_touched_and_nothing_s
     assert str(fault).startswith("NewerState: status.state has format 2, this release knows up to 1")
 
 
+def test_a_newer_format_is_not_touched_by_a_leader_that_has_claimed_before_it_was_written() -> None:
+    store = Store()
+    book = ledger(store)
+    assert book.intend(KEY, 3, to(4)) is None
+    store.state["format"] = 99
+    fault = book.intend(KEY, 3, to(5))
+    assert fault is not None
+    assert "kubectl patch pda chat -n models --subresource=status" in str(fault)
+    assert book.publish(kept(), 3, STORY, RECORD) is None
+    assert (store.state["format"], store.state["desired"]) == (99, {"prefill": 4})
+
+
 def test_an_object_made_anew_is_not_taken_for_the_old_one() -> None:
     store = Store()
     book = ledger(store)

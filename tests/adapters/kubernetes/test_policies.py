@@ -276,6 +276,16 @@ def test_what_is_unusable_itself_claims_nothing(api: FakeApi, follow: Objects) -
     assert reasons(follow()) == {"invalid": "InvalidPolicy", "first": "", "clashing": "ClashingPolicy", "last": ""}
 
 
+def test_the_newest_term_is_that_of_any_object_but_none_that_no_lease_could_reach(api: FakeApi, follow: Objects) -> None:
+    """Terms would begin anew below it, and whoever leads then could not write to that object."""
+    api.lists(PATH, stored("a", state={"format": 1, "epoch": 3}), stored("odd", state={"format": 1, "epoch": "9"}))
+    invalid = stored("invalid", {"spec.engine": "vlm"}, state={"format": 1, "epoch": 7})
+    api.lists(OTHER_PATH, invalid, stored("forged", state={"format": 1, "epoch": 2**31 - 2}), stored("new"))
+    assert follow("chats", "batch").newest_term() == 7
+    api.lists(PATH)
+    assert follow("chats").newest_term() == -1
+
+
 def test_namespaces_do_not_clash_and_come_in_order(api: FakeApi, follow: Objects) -> None:
     api.lists(PATH, stored("a"))
     api.lists(OTHER_PATH, stored("a"), stored("b"))

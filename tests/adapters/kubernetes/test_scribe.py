@@ -376,6 +376,19 @@ class Frozen(Cluster):
         return LOST
 
 
+@dataclass
+class Hung(Frozen):
+    """A server that hangs on one object."""
+
+    hanging: int = 0
+
+    def publish(self, kept: Kept, term: int, story: Body, record: Mapping[str, Any] | None) -> ApiFault | None:
+        if kept.name != "hung":
+            return Cluster.publish(self, kept, term, story, record)
+        self.hanging += 1
+        return super().publish(kept, term, story, record)
+
+
 def test_a_report_never_waits_for_the_server_and_neither_does_the_end() -> None:
     cluster = Frozen()
     cluster.add([KEY])
@@ -389,4 +402,45 @@ def test_a_report_never_waits_for_the_server_and_neither_does_the_end() -> None:
     assert time.monotonic() - began < 1.0
     cluster.released.set()
     writer.stop()
-    assert not writer._thread.is_alive()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("scribe")]
+
+
+def test_an_object_whose_write_hangs_keeps_no_other_from_being_told_and_is_not_written_twice_at_once() -> None:
+    cluster = Hung()
+    cluster.add([KEY, "models/hung"])
+    writer = Scribe(cluster.kept, cluster, cluster, FakeLeadership([3]), "pod-a")
+    writer.start()
+    writer.report(status("models/hung"))
+    wait_until(lambda: cluster.hanging == 1, "its write hangs")
+    writer.report(status("models/hung", reason=Reason.COOLDOWN))
+    writer.report(status())
+    wait_until(lambda: [key for _, key, *_ in cluster.published] == [KEY], "the other is told of")
+    assert cluster.hanging == 1
+    cluster.released.set()
+    writer.stop()
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_objects_whose_writes_hang_again_and_again_do_not_pass_for_a_server_that_is_down(count: int) -> None:
+    sick = [f"models/sick-{number}" for number in range(count)]
+    desk = Desk(KEY, *sick)
+    desk.cluster.faults = dict.fromkeys(sick, LOST)
+    desk.report(status(), *map(status, sick))
+    desk.run(300.0)
+    assert desk.cluster.published
+    desk.report(status(now=1300.0, reason=Reason.COOLDOWN))
+    desk.run(1.0)
+    assert desk.cluster.published[-1][2]["reason"] == Reason.COOLDOWN
+
+
+def test_a_bug_about_one_object_does_not_end_the_writing(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = Cluster()
+    cluster.add([KEY, "models/odd"])
+    cluster.meanwhile = {}.popitem
+    writer = Scribe(cluster.kept, cluster, cluster, FakeLeadership([3]), "pod-a")
+    writer.start()
+    writer.report(status("models/odd"))
+    wait_until(lambda: "writing failed" in caplog.text, "it is logged")
+    writer.report(status())
+    wait_until(lambda: KEY in [key for _, key, *_ in cluster.published], "the other is told of")
+    writer.stop()
