@@ -8,7 +8,7 @@
     own_queries.py  fleets with queries of their own, asked beside the others
     signals.py      all of it: the `SignalSource` of the controller
 
-Every signal of up to 2,000 pods travels in one query, joined by `or` and told apart by a label `signal`. One query is
+Every signal of up to 500 pods travels in one query, joined by `or` and told apart by a label `signal`. One query is
 one evaluation instant for all signals, and its cost in round trips does not grow with replicas or fleets.
 """
 

@@ -1,6 +1,6 @@
 """How do the signals of many fleets become few queries?
 
-Fleets that are asked about in the same words (same profiles, overrides and window) go into one query, up to 2,000 pods:
+Fleets that are asked about in the same words (same profiles, overrides and window) go into one query, up to 500 pods:
 
     label_replace(<signal a>, "signal", "a", "", "") or label_replace(<signal b>, "signal", "b", "", "") or ...
 
