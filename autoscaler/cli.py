@@ -61,7 +61,7 @@ def cli() -> None:
 @cli.command()
 @click.option("--speed", type=click.FloatRange(0.1, 10_000), default=60.0, show_default=True, help="Simulated s per s.")
 @click.option("--duration", "duration_s", type=click.FloatRange(1), help="End after this many seconds of real time.")
-@click.option("--trace", type=FILES, help="Mooncake jsonl or Azure csv, .gz too, instead of the built-in day.")
+@click.option("--trace", type=FILES, help="Mooncake jsonl, Azure or plain csv, ServeGen table, .gz too, instead of the built-in day.")
 @click.option("--rate", type=click.FloatRange(0.001, 1000), default=1.0, show_default=True, help="Multiply the arrivals.")
 @click.option("--policy", type=FILES, help="PDAutoscaler file; a built-in chat policy otherwise.")
 @click.option("--seed", type=int, default=1, show_default=True)
@@ -139,7 +139,7 @@ def crd(**options: Any) -> None:
 
 @cli.command()
 @click.option("--policy", type=FILES, required=True, help="PDAutoscaler file whose fleet is simulated.")
-@click.option("--trace", type=FILES, help="Mooncake jsonl or Azure csv, .gz too, instead of the built-in day.")
+@click.option("--trace", type=FILES, help="Mooncake jsonl, Azure or plain csv, ServeGen table, .gz too, instead of the built-in day.")
 @click.option("--start", "start_s", type=click.FloatRange(0), default=0.0, show_default=True, help="Skip into the trace, s.")
 @click.option("--length", "length_s", type=click.FloatRange(1), help="Play this much of the trace, s.")
 @click.option("--rate", type=click.FloatRange(0.001, 1000), default=1.0, show_default=True, help="Multiply the arrivals.")
@@ -156,6 +156,26 @@ def fleet(**options: Any) -> None:
     --cluster sim:URL`.
     """
     from autoscaler.commands.fleet import fleet as command
+
+    command(**options)
+
+
+@cli.group()
+def profile() -> None:
+    """How fast one replica is."""
+
+
+@profile.command()
+@click.argument("measurements", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The YAML file to write.")
+@click.option("--name", help="Of the profile; the measurements' own otherwise.")
+@click.option("--kv-tokens", type=click.IntRange(1, 10**9), help="Tokens whose KV fits into one replica.")
+@click.option("--kv-bytes-per-token", type=click.IntRange(1, 10**8), help="KV of one token, for the hand-over.")
+@click.option("--skip-bad-rows", is_flag=True, help="Count rows that cannot be read instead of refusing them.")
+@JSON
+def fit(**options: Any) -> None:
+    """Fit a replica profile to measured times: a csv file, or a folder of npz grids."""
+    from autoscaler.commands.profile import fit as command
 
     command(**options)
 

@@ -8,7 +8,9 @@ changes how many users there are:
     scale 0.4   two of five are sent
 
 Time goes at its own pace, so bursts keep their shape and length; only their height changes. A copy finds as much of
-its prompt in cache as the original did: other users with other prompts, not the same prompt again.
+its prompt in cache as the original did: other users with other prompts, not the same prompt again. So the prompt blocks
+of second copies get names of their own, those of third ones others, and second copies share prefixes with each other as
+the originals do. Where a coin decides, a conversation can lose a turn, and the next one's own hit with it.
 """
 
 from __future__ import annotations
@@ -25,15 +27,17 @@ from autoscaler.refusal import Refusal
 from autoscaler.simulator.workload import Request
 
 COPY_SPREAD_S = 1.0
+COPY_BLOCKS = 1 << 40  # what separates the names of the blocks of one copy from those of the next
 
 
 class Recorded(NamedTuple):
-    """One request of a recording; `cached_tokens` is the part of the prompt that was in cache."""
+    """One request of a recording; `cached_tokens` is the part of the prompt that was in cache, `blocks` its names."""
 
     arrival_s: float
     prompt_tokens: int
     cached_tokens: int
     output_tokens: int
+    blocks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,12 @@ def _scaled(recording: Iterator[Recorded], scale: float, rng: Random) -> Iterato
         copies = int(always) + (rng.random() < sometimes)
         if copies:
             yield original
-        for _ in range(copies - 1):
-            heappush(later, original._replace(arrival_s=original.arrival_s + rng.uniform(0, COPY_SPREAD_S)))
+        for number in range(1, copies):
+            heappush(later, _copy(original, number, original.arrival_s + rng.uniform(0, COPY_SPREAD_S)))
     while later:
         yield heappop(later)
+
+
+def _copy(original: Recorded, number: int, arrival_s: float) -> Recorded:
+    """What another user sends in place of the original's."""
+    return original._replace(arrival_s=arrival_s, blocks=tuple(block + number * COPY_BLOCKS for block in original.blocks))

@@ -6,6 +6,8 @@ generators, sorted by arrival, the same for the same `random.Random`:
     constant        Poisson arrivals at one rate
     synthetic_day   arrivals whose rate follows the hour, for several crowds with their own request lengths
 
+shapes.py has more: waves, spikes, ramps, a walk through different kinds of requests.
+
 Lengths are lognormal with a given mean and coefficient of variation, clipped to 1..cap; the traces we have are about
 that shape (Azure conversation prompts: mean 1155, p99 4142). The day's rate is constant within one step of 1/288 day
 (5 minutes of a real day). Inside a step gaps are exponential, and since those have no memory, drawing anew at each
@@ -24,6 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from random import Random
+from typing import Protocol
 
 STEPS_PER_DAY = 288
 HOURS_PER_DAY = 24.0
@@ -33,7 +36,9 @@ HOURS_PER_DAY = 24.0
 class Request:
     """One request: when it arrives at the gateway, its whole prompt, the part of it already in cache, its output.
 
-    `id` is unique among the requests of a run.
+    `id` is unique among the requests of a run. `blocks` name the prompt's 512-token blocks, each by all that stands before
+    its end, where a trace tells them. A replica with a prefix cache of its own looks these up and leaves `cached_tokens`
+    aside; without one `cached_tokens` is what counts: a prefix is never taken off twice.
     """
 
     id: int
@@ -41,6 +46,15 @@ class Request:
     prompt_tokens: int
     cached_tokens: int
     output_tokens: int
+    blocks: tuple[int, ...] = ()
+
+
+class Drawn(Protocol):
+    """A distribution of token counts."""
+
+    def draw(self, rng: Random) -> int:
+        """One length, at least 1."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +75,23 @@ class Lengths:
 
 
 @dataclass(frozen=True, slots=True)
+class Between:
+    """A token count anywhere from `least` to `most`, all alike likely."""
+
+    least: int
+    most: int
+
+    def draw(self, rng: Random) -> int:
+        """One length, both ends included."""
+        return rng.randint(self.least, self.most)
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """What one kind of request looks like; `cached_share` of its prompt is found in the prefix cache (0..1)."""
 
-    prompt: Lengths
-    output: Lengths
+    prompt: Drawn
+    output: Drawn
     cached_share: float = 0.0
 
     def draw(self, request_id: int, arrival_s: float, rng: Random) -> Request:

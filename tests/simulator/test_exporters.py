@@ -14,7 +14,7 @@ import pytest
 
 from autoscaler.core.fleet import Phase, Role
 from autoscaler.simulator.exporters import FleetLabels, RealTimeFleet
-from autoscaler.simulator.traces import TraceError
+from autoscaler.simulator.trace_lines import TraceError
 from autoscaler.simulator.workload import Kind, Lengths, Request, constant
 from tests.simulator.small_fleet import engine
 

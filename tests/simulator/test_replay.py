@@ -40,8 +40,18 @@ def test_copies_have_the_lengths_of_their_original_and_their_own_number() -> Non
 def test_scale_one_changes_nothing() -> None:
     recorded = list(on_and_off(500))
     assert [tuple(r)[1:] for r in recorded] == [
-        (r.prompt_tokens, r.cached_tokens, r.output_tokens) for r in replayed(iter(recorded), Slice(), Random(1))
+        (r.prompt_tokens, r.cached_tokens, r.output_tokens, r.blocks) for r in replayed(iter(recorded), Slice(), Random(1))
     ]
+
+
+def test_copies_share_prefixes_among_themselves_and_not_with_the_originals() -> None:
+    """Two turns of one conversation, sent three times: three conversations, each with a first turn in the second."""
+    turns = [Recorded(0.0, 600, 0, 1, (7,)), Recorded(60.0, 1_200, 600, 1, (7, 8))]
+    sent = list(replayed(iter(turns), Slice(scale=3.0), Random(1)))
+    first, second = ({r.blocks[0] for r in sent if r.prompt_tokens == prompt} for prompt in (600, 1_200))
+    assert len(first) == 3
+    assert first == second
+    assert len({r.blocks for r in sent}) == 6
 
 
 @given(

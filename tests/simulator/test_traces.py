@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -12,7 +13,8 @@ from random import Random
 import pytest
 
 from autoscaler.simulator.replay import Slice
-from autoscaler.simulator.traces import LONGEST_LINE, TraceError, measure, read_trace
+from autoscaler.simulator.trace_lines import LONGEST_LINE, Skipped, TraceError
+from autoscaler.simulator.traces import measure, read_trace
 from autoscaler.simulator.workload import Request
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\r\n"
@@ -87,6 +89,50 @@ def test_a_slice_starts_at_zero_and_keeps_the_cache_of_what_came_before(trace: W
     assert (only.arrival_s, only.cached_tokens) == (5.0, 599)
 
 
+def test_mooncake_blocks_go_along_with_their_request(trace: WriteTrace) -> None:
+    path = trace(mooncake((0, 1_100, 5, [1, 2, 3]), (1, 10, 5, [])))
+    assert [request.blocks for request in requests(path)] == [(1, 2, 3), ()]
+
+
+PLAIN = "timestamp,prompt_tokens,output_tokens\n"
+
+
+def test_plain_rows_have_seconds_or_dates_and_may_tell_what_was_cached(trace: WriteTrace) -> None:
+    seconds = requests(trace(PLAIN + "1000.5,300,20\n1002,100,0\n"))
+    assert seconds == [Request(0, 0.0, 300, 0, 20), Request(1, 1.5, 100, 0, 1)]
+    dates = requests(trace(PLAIN + "2025-01-01T00:00:00Z,300,20\n2025-01-01 00:00:01.5+00:00,100,0\n"))
+    assert dates == seconds
+    cached = requests(trace("cached_tokens,output_tokens,prompt_tokens,timestamp\n100,5,300,0\n300,5,300,1e1\n"))
+    assert [(request.arrival_s, request.cached_tokens) for request in cached] == [(0.0, 100), (10.0, 299)]
+
+
+def test_bad_rows_are_skipped_only_when_asked_and_then_counted(trace: WriteTrace) -> None:
+    """A refused row leaves nothing behind: neither its time nor its blocks."""
+    rows = PLAIN + "0,10,1\n99,x,1\n5,10,1\n4,10,1\n6,10\n7,10,1\n"
+    skipped = Skipped()
+    assert [request.arrival_s for request in read_trace(trace(rows), Random(1), skipped=skipped)] == [0, 5, 7]
+    assert (skipped.rows, skipped.first.endswith("line 3: prompt_tokens 'x' is not a whole number 1..10000000")) == (3, True)
+    blocks = mooncake((0, 600, 1, [1])) + '{"timestamp": 9000, "input_length": 0, "hash_ids": [2]}\n' + mooncake((1, 600, 1, [2]))
+    assert [request.cached_tokens for request in read_trace(trace(blocks), Random(1), skipped=Skipped())] == [0, 0]
+
+
+def test_a_file_that_breaks_off_is_never_skipped_over(trace: WriteTrace) -> None:
+    with pytest.raises(TraceError, match="broken gzip"):
+        list(read_trace(trace(gzip.compress(AZURE_ROWS.encode())[:-20]), Random(1), skipped=Skipped()))
+
+
+@pytest.mark.slow
+def test_a_trace_streams(trace: WriteTrace) -> None:
+    """15,000 requests, which would take 1.5 MB and more if they were held."""
+    path = trace(PLAIN + "".join(f"{number},1000,100\n" for number in range(10_000)))
+    tracemalloc.start()
+    count = sum(1 for _ in read_trace(path, Random(1), Slice(scale=1.5)))
+    highest = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == pytest.approx(15_000, rel=0.05)
+    assert highest < 500_000
+
+
 def test_measure_tells_what_is_in_a_trace(trace: WriteTrace) -> None:
     found = measure(trace(AZURE_ROWS))
     assert (found.requests, found.prompt_tokens, found.output_tokens) == (2, 385.0, 76.5)
@@ -119,6 +165,14 @@ BAD_ROWS = {
     ),
     "ms back": (mooncake((5, 1, 1, []), (4, 1, 1, [])), "line 2: timestamp 4 is not at or after the one before it"),
     "bad blocks": (mooncake((0, 1, 1, ["a"])), "line 1: hash_ids ['a'] is not a list of whole numbers"),  # type: ignore[list-item]
+    "cached": (
+        "timestamp,prompt_tokens,output_tokens,cached_tokens\n0,5,1,6\n",
+        "line 2: cached_tokens '6' is not within the prompt (0..5)",
+    ),
+    "plain time": (PLAIN + "noon,5,1\n", "line 2: timestamp 'noon' is not a date and time, or seconds 0..1e+11"),
+    "plain back": (PLAIN + "5,5,1\n4,5,1\n", "line 3: timestamp '4' is not at or after the one before it"),
+    "infinite": (PLAIN + "inf,5,1\n", "line 2: timestamp 'inf' is not a date and time, or seconds"),
+    "quotes": (PLAIN + '0,"5,1\n', "line 2: not a row of csv: unexpected end of data"),
     "empty": ("", "trace.any: no requests in it"),
     "blank": ("\n \n", "trace.any: no requests in it"),
     "header only": (AZURE, "trace.any: no requests in it"),

@@ -67,6 +67,7 @@ def test_a_day_is_sorted_numbered_and_ends_on_time() -> None:
     assert requests[-1].arrival_s < 1_000.0
 
 
+@pytest.mark.slow
 def test_the_day_follows_its_hours() -> None:
     """One crowd with one rise: the count of each hour is the integral of its rate."""
     crowd = Crowd(KIND, 2.0, (Rise(12.0, 2.0, 30.0),))
@@ -89,6 +90,7 @@ def test_a_shorter_day_keeps_its_rates() -> None:
     assert counts[0] == pytest.approx(counts[1], rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_burst_multiplies_the_rate_for_its_length() -> None:
     flat = Crowd(KIND, 10.0)
     day = Day((flat,), length_s=7_200.0, bursts=1, burst_factor=3.0, burst_h=1.0, burst_hours=(9.0, 9.0))
@@ -102,6 +104,7 @@ def test_scale_multiplies_every_rate() -> None:
     assert counts[1] == pytest.approx(2.5 * counts[0], rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_afternoon_turns_the_ratio_of_prompt_to_output() -> None:
     """What the module's head claims: about 1.5 uncached prompt tokens per output token at 10:30, about 10 at 15:00."""
 
