@@ -14,20 +14,25 @@ it, which a version number tells.
 
 A request is admitted first come, first served when a sequence is free and its whole prompt and output fit into KV.
 Engines admit on the prompt alone and preempt when outputs outgrow the cache; reserving the output avoids having to
-simulate that, and admits a little later. Then its KV is fetched over an idle link, then it joins the batch. Its first
-token comes one step later, at the step time just after joining.
+simulate that, and admits a little later. Then its KV is fetched, over a link of its own or a shared one (link.py), then
+it joins the batch. Its first token comes one step later, at the step time just after joining. Where decode preallocates
+(push), room is promised first and the prompt computed then, so nothing computed ever waits for room.
+
+Where steps of large batches cost more than the line says, a second piece (`LargeBatch`) holds above so many residents
+(DistServe's OPT-13B on A100 bends at 95); the batch's size is fixed between two events, so the piece is too.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from heapq import heappop, heappush
-from math import sqrt
+from heapq import heapify, heappop, heappush
+from math import inf, sqrt
 
 from autoscaler.core.capacity import ReplicaProfile
-from autoscaler.simulator.events import Agenda, Hooks, Job
+from autoscaler.simulator.events import Job, Site
 from autoscaler.simulator.metrics import Occupancy, ReplicaMetrics
+from autoscaler.simulator.workload import Request
 
 SAME_STEP = 1e-9  # steps; two requests due within this leave together
 
@@ -35,9 +40,13 @@ SAME_STEP = 1e-9  # steps; two requests due within this leave together
 class BatchServer:
     """One replica. `load` is the KV tokens spoken for, waiting requests included: what a router compares."""
 
-    def __init__(self, profile: ReplicaProfile, metrics: ReplicaMetrics, agenda: Agenda, hooks: Hooks) -> None:
-        self.profile, self.metrics, self.agenda, self.hooks = profile, metrics, agenda, hooks
+    def __init__(self, profile: ReplicaProfile, metrics: ReplicaMetrics, site: Site) -> None:
+        self.profile, self.metrics, self.agenda, self.hooks = profile, metrics, site.agenda, site.hooks
+        self.link = site.link
+        self.admit = site.hooks.granted if site.preallocates else self.deliver
         self.b0, self.b1, self.b2 = profile.decode_s
+        self.large = site.large_batch
+        self.large_from = site.large_batch.above + 1 if site.large_batch else 0
         self.waiting: deque[Job] = deque()
         self.load = self.reserved = self.admitted = self.incoming_tokens = 0
         self.batch: list[tuple[float, int, Job]] = []  # by the step at which each leaves
@@ -46,12 +55,28 @@ class BatchServer:
         self.owed = 0.0  # first tokens not yet made: they end no interval between tokens
         self.emptied: Callable[[float], None] | None = None
 
+    @property
+    def requests(self) -> int:
+        """Waiting, on their way in, and resident."""
+        return len(self.waiting) + self.admitted
+
+    def cost(self, request: Request) -> int:
+        """The KV it will hold in the end."""
+        return request.prompt_tokens + request.output_tokens
+
     def take(self, job: Job, now: float) -> None:
-        """Queue a request whose prompt is computed; admit it at once if there is room."""
-        job.entered_s = now
+        """Queue a request for room; admit it at once if there is some."""
+        job.entered_s, job.target = now, self
         self.load += job.request.prompt_tokens + job.request.output_tokens
         self.waiting.append(job)
         self._admit(now)
+
+    def deliver(self, job: Job, now: float) -> None:
+        """Fetch the KV of a request that has been admitted and whose prompt is computed."""
+        if self.link is None:
+            self.agenda.at(now + self.profile.transfer_time_s(job.request.prompt_tokens), self._join, job)
+        else:
+            self.link.send(job, self._join, now)
 
     def release(self, job: Job, now: float) -> None:
         """No other role fetches from here."""
@@ -61,10 +86,30 @@ class BatchServer:
         """Take no more work: give back what is not admitted, and call `emptied` once the rest has its last token."""
         unbegun = list(self.waiting)
         self.waiting.clear()
-        self.load -= sum(job.request.prompt_tokens + job.request.output_tokens for job in unbegun)
+        for job in unbegun:
+            self.load -= job.request.prompt_tokens + job.request.output_tokens
+            job.target = None
         self.emptied = emptied
         self._tell_if_empty(now)
         return unbegun
+
+    def forget(self, job: Job, now: float) -> None:
+        """Drop a request that has failed: waiting for room, promised some, or resident."""
+        request = job.request
+        size = request.prompt_tokens + request.output_tokens
+        self.load -= size
+        job.target = None
+        if job in self.waiting:
+            self.waiting.remove(job)
+        else:
+            self.reserved -= size
+            self.admitted -= 1
+            if job.first_token_s == inf:
+                self.incoming_tokens -= request.prompt_tokens
+            else:
+                self._take_out(job, now)
+        self._admit(now)
+        self._tell_if_empty(now)
 
     def occupancy(self) -> Occupancy:
         """Gauges, as of the last `refresh`. KV in use counts what is written or on its way, not what is reserved."""
@@ -100,14 +145,19 @@ class BatchServer:
             self.reserved += size
             self.admitted += 1
             self.incoming_tokens += request.prompt_tokens
-            self.agenda.at(now + profile.transfer_time_s(request.prompt_tokens), self._join, waiting.popleft())
+            self.admit(waiting.popleft(), now)
 
     def _join(self, job: Job, now: float) -> None:
+        if job.target is not self:  # it failed on its way
+            return
         self.refresh(now)
         request = job.request
         if job.holder is not None:
             job.holder.release(job, now)
+            job.holder = None
         self.residents += 1
+        if self.residents == self.large_from:
+            self._use_piece()
         self.joined += 1
         self.owed += 1
         self.incoming_tokens -= request.prompt_tokens
@@ -133,16 +183,39 @@ class BatchServer:
         self.steps = max(self.steps, batch[0][0])  # the event was set for exactly this step; only rounding differs
         while batch and batch[0][0] <= self.steps + SAME_STEP:
             self._finish(heappop(batch)[2], now)
-        if batch:
-            self._plan_next_leave(now)
-        else:
-            self.steps = self.resident_tokens = self.owed = 0.0  # a fresh start: rounding does not add up over a long run
+        self._go_on(now)
         self._admit(now)
         self._tell_if_empty(now)
 
+    def _go_on(self, now: float) -> None:
+        if self.batch:
+            self._plan_next_leave(now)
+        else:
+            self.steps = self.resident_tokens = self.owed = 0.0  # a fresh start: rounding does not add up over a long run
+
+    def _take_out(self, job: Job, now: float) -> None:
+        """Remove a resident before its end, with the tokens it has made."""
+        self.refresh(now)
+        leaves_at = next(steps for steps, _, other in self.batch if other is job)
+        self.batch = [entry for entry in self.batch if entry[2] is not job]
+        heapify(self.batch)
+        self.version += 1
+        self._leave_piece()
+        self.resident_tokens -= job.request.prompt_tokens + job.request.output_tokens - (leaves_at - self.steps)
+        self._go_on(now)
+
+    def _leave_piece(self) -> None:
+        self.residents -= 1
+        if self.residents == self.large_from - 1:
+            self._use_piece()
+
+    def _use_piece(self) -> None:
+        large = self.large if self.large is not None and self.residents > self.large.above else None
+        self.b0, self.b1, self.b2 = large.decode_s if large else self.profile.decode_s
+
     def _finish(self, job: Job, now: float) -> None:
         request = job.request
-        self.residents -= 1
+        self._leave_piece()
         self.admitted -= 1
         size = request.prompt_tokens + request.output_tokens
         self.resident_tokens -= size

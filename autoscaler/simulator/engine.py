@@ -1,50 +1,51 @@
 """What happens in the fleet, in which order?
 
-A discrete-event run on a virtual clock. Requests arrive at the gateway, which sends each to the least loaded serving
-replica of the first role; done there, it goes to the least loaded of the next role, until the last one has given its
-last token:
+A discrete-event run on a virtual clock. Requests arrive at the gateway (front.py), which sends each to a serving replica
+of the first role; done there, it goes to one of the next role, until the last one has given its last token:
 
-    arrive -> [wait for prefill] -> prefill -> [wait for decode] -> fetch KV -> decode -> finish
+    pull   arrive -> [wait for prefill] -> prefill -> [wait for room in decode] -> fetch KV -> decode -> finish
+    push   arrive -> [wait for room in decode] -> [wait for prefill] -> prefill -> fetch KV -> decode -> finish
+
+With pull (vLLM) a prompt's KV stays in prefill until decode has room, and a full decode pool stalls prefill; with push
+(SGLang) decode preallocates, and a slow prefill holds rooms empty in decode.
 
 The user's TTFT runs from the arrival at the gateway to the first token out of decode, waiting, prefill, waiting and
 fetching included: in a disaggregated engine nothing reaches the user before. TPOT is (finish - first token) /
 (output - 1).
-
-Every request ends in one of three ways: finished, refused (longer than a replica's context or KV cache: no engine
-would take it, and in a queue it would block all behind it for ever), or still in flight. None is dropped. Memory holds
-the requests in flight only; whoever wants to know what became of each is told once, by `Ledger`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from random import Random
-from typing import Protocol
+from enum import StrEnum
+from math import inf
 
 from autoscaler.core.capacity import ReplicaProfile
 from autoscaler.core.fleet import ROLE_FACTS, Fleet, Role, Sizing
 from autoscaler.simulator.batch_server import BatchServer
-from autoscaler.simulator.events import Agenda, Hooks, Job, Server
-from autoscaler.simulator.metrics import GatewayMetrics, ReplicaMetrics
-from autoscaler.simulator.pools import SimPool, StartUp
+from autoscaler.simulator.clients import NEVER, Retries
+from autoscaler.simulator.events import Agenda, Cause, Hooks, Job, LargeBatch, Server, Site
+from autoscaler.simulator.flips import Driver
+from autoscaler.simulator.front import Admit, Front, Ledger
+from autoscaler.simulator.link import SharedLink
+from autoscaler.simulator.losses import Deaths, Loss
+from autoscaler.simulator.metrics import ReplicaMetrics
+from autoscaler.simulator.pools import PoolSetting, SimPool, StartUp
+from autoscaler.simulator.provisioning import Nodes, NodeSpec
 from autoscaler.simulator.queue_server import QueueServer
+from autoscaler.simulator.routing import Routing, router
+from autoscaler.simulator.streams import stream
 from autoscaler.simulator.workload import Request
 
 _SERVERS: Mapping[Sizing, type[Server]] = {Sizing.QUEUE: QueueServer, Sizing.BATCH: BatchServer}
 
 
-class Ledger(Protocol):
-    """Is told what became of each request."""
+class Handover(StrEnum):
+    """When decode promises room to a request: once its prompt is computed, or before."""
 
-    def finished(self, request: Request, ttft_s: float, tpot_s: float) -> None:
-        """The last token was given."""
-        ...
-
-    def refused(self, request: Request) -> None:
-        """No replica could ever hold it."""
-        ...
+    PULL = "pull"
+    PUSH = "push"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,12 @@ class PoolSpec:
 
 @dataclass(frozen=True, slots=True)
 class FleetSpec:
-    """What is simulated. `pools` in the order in which a request passes them; `max_model_len` in tokens."""
+    """What is simulated. `pools` in the order in which a request passes them; `max_model_len` in tokens.
+
+    `network_bytes_per_s`: what all KV transfers share, None for a link each. `cache_tokens`: the prefix cache of each
+    prefill replica, 0 where the requests say what is cached. `nodes` None: there is always room for one more replica.
+    `gateway_holds_above`: unfinished requests per replica of the first pool beyond which the gateway holds the others.
+    """
 
     key: str
     profile: ReplicaProfile
@@ -65,22 +71,56 @@ class FleetSpec:
     start_up: StartUp = StartUp()
     max_model_len: int = 131_072
     seed: int = 0
+    routing: Routing = Routing.PENDING_TOKENS
+    handover: Handover = Handover.PULL
+    network_bytes_per_s: float | None = None
+    cache_tokens: int = 0
+    large_batch: LargeBatch | None = None
+    drain_deadline_s: float = inf
+    retries: Retries = NEVER
+    nodes: NodeSpec | None = None
+    losses: tuple[Loss, ...] = ()
+    gateway_holds_above: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no fleet can be."""
+        if self.cache_tokens < 0:
+            raise ValueError(f"cache_tokens {self.cache_tokens} is not >= 0")
+        if not self.drain_deadline_s >= 0:
+            raise ValueError(f"drain_deadline_s {self.drain_deadline_s:g} is not >= 0")
+        if self.gateway_holds_above is not None and self.gateway_holds_above < 1:
+            raise ValueError(f"gateway_holds_above {self.gateway_holds_above} is not >= 1")
 
 
 class Engine:
-    """The fleet and its virtual clock. Requests must come sorted by arrival."""
+    """The fleet and its virtual clock. Requests must come sorted by arrival.
 
-    def __init__(self, spec: FleetSpec, requests: Iterable[Request], ledger: Ledger | None = None) -> None:
+    `admit(request, now)` is asked at every try's arrival, `proceed` once its prompt is computed; without them nothing is
+    rejected.
+    """
+
+    def __init__(
+        self,
+        spec: FleetSpec,
+        requests: Iterable[Request],
+        ledger: Ledger | None = None,
+        *,
+        admit: Admit | None = None,
+        proceed: Admit | None = None,
+    ) -> None:
         self.spec, self.ledger = spec, ledger
         self.now = 0.0
-        self.gateway = GatewayMetrics()
-        self.in_flight: dict[int, Job] = {}
         self._requests = iter(requests)
         self._next = next(self._requests, None)
         self._agenda = Agenda()
-        self._longest = min(spec.max_model_len, spec.profile.kv_tokens)
-        self.pools = self._build(Random(spec.seed))  # noqa: S311 - a simulation, not a secret
-        self._entry = self.pools[next(iter(spec.pools))]
+        longest = min(spec.max_model_len, spec.profile.kv_tokens)
+        self.front = Front(longest, spec.retries, spec.seed, self._agenda, ledger, admit)
+        self.gateway, self.in_flight = self.front.metrics, self.front.in_flight
+        self._proceed = proceed
+        self._entry = list(spec.pools)[-1 if spec.handover is Handover.PUSH else 0]
+        self._nodes = Nodes(spec.nodes, spec.seed, self._agenda) if spec.nodes is not None else None
+        self.pools = self._build()
+        Deaths(spec.losses, spec.seed, self.pools, self._nodes, self._agenda)
 
     def advance(self, until_s: float) -> None:
         """Let everything happen up to and including `until_s`. An arrival comes before another event of its instant.
@@ -110,6 +150,12 @@ class Engine:
         """Ask for this many replicas of a role from now on. Raises ValueError below 0."""
         self.pools[role].scale(replicas, self.now)
 
+    def flip(self, from_role: Role, to_role: Role, count: int, driver: Driver) -> None:
+        """Change the role of `count` serving replicas (flips.py). Raises ValueError if that cannot be done."""
+        driver.flip(self.pools[from_role], self.pools[to_role], count, self.now)
+        if self.ledger is not None:
+            self.ledger.flipped(from_role, to_role, count, self.now)
+
     def fleet(self) -> Fleet:
         """The fleet as the controller sees it."""
         return Fleet(self.spec.key, {role: pool.snapshot() for role, pool in self.pools.items()})
@@ -118,53 +164,119 @@ class Engine:
         """Bring every replica's counters up to now, for somebody who is about to read them."""
         for pool in self.pools.values():
             for replica in pool.replicas:
-                replica.server.refresh(self.now)
+                replica.refresh(self.now)
 
     @property
     def offered(self) -> int:
-        """Requests that have arrived."""
-        return self.gateway.arrived
+        """Requests that have arrived, each counted once however often it was sent."""
+        return self.front.offered
 
     @property
     def exhausted(self) -> bool:
-        """No request will arrive any more, and none is in flight."""
-        return self._next is None and not self.in_flight
+        """No request will arrive any more, none is in flight, and no client waits to try again."""
+        return self._next is None and not self.in_flight and not self.front.waiting_clients
 
-    def _build(self, rng: Random) -> dict[Role, SimPool]:
+    def _build(self) -> dict[Role, SimPool]:
         """The pools, last role first, since each must know where its finished work goes."""
+        spec, front = self.spec, self.front
+        roles = list(spec.pools)
+        pushes = spec.handover is Handover.PUSH
+        network = None
+        if spec.network_bytes_per_s is not None:
+            network = SharedLink(spec.network_bytes_per_s, spec.profile, self._agenda)
         pools: dict[Role, SimPool] = {}
-        cold_start, done = partial(self.spec.start_up.draw, rng), self._finish
-        for role, pool_spec in reversed(list(self.spec.pools.items())):
-            new_server = self._servers_of(role, Hooks(self._first_token, done))
-            pool = pools[role] = SimPool(role, pool_spec.gpus_per_replica, new_server, self._agenda, cold_start)
-            pool.seed(pool_spec.replicas, self.now)
-            done = pool.route
-        return {role: pools[role] for role in self.spec.pools}
+        done: Callable[[Job, float], None] = front.finish
 
-    def _servers_of(self, role: Role, hooks: Hooks) -> Callable[[], Server]:
-        kind = _SERVERS[ROLE_FACTS[role].sizing]
-        return lambda: kind(self.spec.profile, ReplicaMetrics(self.spec.max_model_len), self._agenda, hooks)
+        def to_first(job: Job, now: float) -> None:
+            pools[roles[0]].route(job, now)
+
+        for role in reversed(roles):
+            hooks = Hooks(front.first_token, self._letting_in(done) if role is self._entry else done, to_first)
+            site = Site(self._agenda, hooks, network, pushes, spec.cache_tokens, spec.large_batch)
+            pool = pools[role] = SimPool(role, self._setting(role, site))
+            done = self._checked(_deliver if pushes else pool.route)
+        front.enter = pools[self._entry].route
+        for role, pool_spec in spec.pools.items():
+            pools[role].seed(pool_spec.replicas, self.now)
+        return {role: pools[role] for role in spec.pools}
+
+    def _setting(self, role: Role, site: Site) -> PoolSetting:
+        spec, kind = self.spec, _SERVERS[ROLE_FACTS[role].sizing]
+
+        def new_server(metrics: ReplicaMetrics | None) -> Server:
+            return kind(spec.profile, metrics or ReplicaMetrics(spec.max_model_len), site)
+
+        def cold_start_s(ordinal: int) -> float:
+            return spec.start_up.draw(stream(spec.seed, "cold start", role, ordinal))
+
+        return PoolSetting(
+            gpus_per_replica=spec.pools[role].gpus_per_replica,
+            agenda=self._agenda,
+            new_server=new_server,
+            cold_start=cold_start_s,
+            choose=router(spec.routing),
+            fail=self._fail_all,
+            drain_deadline_s=spec.drain_deadline_s,
+            places=self._nodes,
+            most_per_replica=spec.gateway_holds_above if role is self._entry else None,
+        )
+
+    def _letting_in(self, go_on: Callable[[Job, float], None]) -> Callable[[Job, float], None]:
+        """`go_on`, and then the gateway may let the next one in."""
+        if self.spec.gateway_holds_above is None:
+            return go_on
+
+        def letting_in(job: Job, now: float) -> None:
+            go_on(job, now)
+            self.pools[self._entry].dispatch(now)
+
+        return letting_in
+
+    def _checked(self, go_on: Callable[[Job, float], None]) -> Callable[[Job, float], None]:
+        """`go_on`, for those that may proceed."""
+        proceed = self._proceed
+        if proceed is None:
+            return go_on
+
+        def checked(job: Job, now: float) -> None:
+            if proceed(job.request, now):
+                go_on(job, now)
+            else:
+                self._fail(job, Cause.REJECTED, now)
+
+        return checked
 
     def _arrive(self, request: Request) -> None:
         if request.arrival_s < self.now:
             raise ValueError(f"request {request.id} arrives at {request.arrival_s:g} s, after one at {self.now:g} s")
         self.now = request.arrival_s
-        self.gateway.arrived += 1
-        if request.prompt_tokens + request.output_tokens > self._longest:
-            self.gateway.refused += 1
-            if self.ledger is not None:
-                self.ledger.refused(request)
-            return
-        self.gateway.running += 1
-        job = self.in_flight[request.id] = Job(request)
-        self._entry.route(job, self.now)
+        self.front.arrive(request, self.now)
 
-    def _first_token(self, job: Job) -> None:
-        self.gateway.ttft_s.observe(job.first_token_s - job.request.arrival_s)
+    def _fail(self, job: Job, cause: Cause, now: float) -> None:
+        """Take a request out of wherever it stands, and tell the gateway."""
+        for server in (job.holder, job.target):
+            if server is not None:
+                server.forget(job, now)
+        for pool in self.pools.values():
+            if job in pool.unrouted:
+                pool.unrouted.remove(job)
+        self.front.fail(job, cause, now)
+        self.pools[self._entry].dispatch(now)
 
-    def _finish(self, job: Job, now: float) -> None:
-        request, tpot_s = job.request, job.tpot_s(now)
-        del self.in_flight[request.id]
-        self.gateway.finished(request.prompt_tokens, request.output_tokens, tpot_s)
-        if self.ledger is not None:
-            self.ledger.finished(request, job.first_token_s - request.arrival_s, tpot_s)
+    def _fail_all(self, server: Server, cause: Cause, now: float) -> None:
+        """A replica's work is lost: what it computes, what it holds for others, and what it has promised room to."""
+        lost = [job for job in self.in_flight.values() if job.holder is server or job.target is server]
+        server.drain(now, _nobody)
+        for job in lost:
+            self._fail(job, cause, now)
+
+
+def _deliver(job: Job, now: float) -> None:
+    """The room was promised before: the prompt's KV goes there."""
+    if job.target is None:
+        raise RuntimeError(f"request {job.request.id} was computed without a promise of room, at {now:g} s")
+    job.target.deliver(job, now)
+
+
+def _nobody(now: float) -> None:
+    """Nobody waits for this server to be empty."""

@@ -1,13 +1,15 @@
 """What is going to happen, and to whom?
 
 The `Agenda` is the one list of future events, ordered by time and, at one instant, by when they were entered: so a
-run repeats exactly. A `Job` is a request on its way through the fleet.
+run repeats exactly. A `Job` is one try of a request on its way through the fleet; a `Server` works on it; a `Site` is
+what a server finds around it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from heapq import heappop, heappush
 from math import inf
 from typing import Any, Protocol, TypeVar
@@ -44,16 +46,33 @@ class Agenda:
         action(argument, time_s)
 
 
+class Cause(StrEnum):
+    """Why a try of a request came to nothing."""
+
+    REJECTED = "rejected"  # turned away at arrival, or between two roles
+    REPLICA_LOST = "replica lost"
+    NODE_LOST = "node lost"
+    DRAIN_DEADLINE = "drain deadline"
+
+
 class Job:
-    """A request in the fleet: when it came to the replica it is at, who holds its KV, when its first token came."""
+    """One try of a request: when it was sent, which of the client's tries it is (0: the first), and how far it has come.
 
-    __slots__ = ("entered_s", "first_token_s", "holder", "request")
+    `holder` computes its prompt, then holds the KV until it is fetched; `target` has promised it room or decodes it.
+    """
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.entered_s = request.arrival_s
+    __slots__ = (
+        "attempt", "computed", "entered_s", "first_token_s", "holder", "request", "sent_s", "target", "uncached_tokens",
+    )  # fmt: skip
+
+    def __init__(self, request: Request, sent_s: float, attempt: int = 0) -> None:
+        self.request, self.attempt = request, attempt
+        self.sent_s = self.entered_s = sent_s
         self.first_token_s = inf
+        self.uncached_tokens = 0
+        self.computed = False
         self.holder: Server | None = None
+        self.target: Server | None = None
 
     def tpot_s(self, now: float) -> float:
         """Seconds per output token after the first, if the last one came now; 0 where there is only one."""
@@ -63,10 +82,45 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What a server tells: the first token reached the user; the request is done here."""
+    """What a server tells: the first token reached the user; the request is done here; it has been promised room here
+    before its prompt is computed.
+    """
 
     first_token: Callable[[Job], None]
     done: Callable[[Job, float], None]
+    granted: Callable[[Job, float], None]
+
+
+class Link(Protocol):
+    """What carries KV from one replica to another, and shares its bytes per second among all that it carries."""
+
+    def send(self, job: Job, arrived: Callable[[Job, float], None], now: float) -> None:
+        """Carry a prompt's KV and call `arrived` when its last byte is there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LargeBatch:
+    """The second piece of a decode step: b0, b1, b2 in seconds where more than `above` requests share it."""
+
+    above: int
+    decode_s: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a server finds around it, and how it is set up.
+
+    `link` None: every transfer has a link of its own. `preallocates`: room in decode comes before the prompt is computed
+    (push), not after (pull). `cache_tokens`: how much of past prompts a replica keeps; 0: requests say what is cached.
+    """
+
+    agenda: Agenda
+    hooks: Hooks
+    link: Link | None = None
+    preallocates: bool = False
+    cache_tokens: int = 0
+    large_batch: LargeBatch | None = None
 
 
 class Server(Protocol):
@@ -74,15 +128,28 @@ class Server(Protocol):
 
     metrics: ReplicaMetrics
 
-    def __init__(self, profile: ReplicaProfile, metrics: ReplicaMetrics, agenda: Agenda, hooks: Hooks) -> None: ...
+    def __init__(self, profile: ReplicaProfile, metrics: ReplicaMetrics, site: Site) -> None: ...
 
     @property
     def load(self) -> int:
         """Tokens ahead of a newcomer, to compare replicas of one role by."""
         ...
 
+    @property
+    def requests(self) -> int:
+        """Requests here that have not ended."""
+        ...
+
+    def cost(self, request: Request) -> int:
+        """Tokens that this request would add to `load`."""
+        ...
+
     def take(self, job: Job, now: float) -> None:
         """Accept a request."""
+        ...
+
+    def deliver(self, job: Job, now: float) -> None:
+        """The prompt of a request that was promised room here is computed: fetch its KV."""
         ...
 
     def release(self, job: Job, now: float) -> None:
@@ -91,6 +158,10 @@ class Server(Protocol):
 
     def drain(self, now: float, emptied: Callable[[float], None]) -> list[Job]:
         """Accept nothing more, give back what has not begun, call `emptied` when the rest is done."""
+        ...
+
+    def forget(self, job: Job, now: float) -> None:
+        """Drop a request that has failed, wherever it stands here."""
         ...
 
     def refresh(self, now: float) -> None:

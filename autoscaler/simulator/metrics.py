@@ -141,12 +141,14 @@ class ReplicaMetrics:
 
 
 class GatewayMetrics:
-    """The gateway's counters and histograms. A request counts when it arrives; its lengths when it is answered."""
+    """The gateway's counters and histograms. A request counts when it arrives, each try anew, for the gateway knows no
+    tries; its lengths count when it is answered.
+    """
 
-    __slots__ = ("arrived", "input_tokens", "output_tokens", "refused", "running", "tpot_s", "ttft_s")
+    __slots__ = ("arrived", "failed", "input_tokens", "output_tokens", "refused", "rejected", "running", "tpot_s", "ttft_s")
 
     def __init__(self) -> None:
-        self.arrived = self.refused = self.running = 0
+        self.arrived = self.refused = self.rejected = self.failed = self.running = 0
         self.ttft_s, self.tpot_s = Buckets(GATEWAY_TTFT_EDGES_S), Buckets(GATEWAY_TPOT_EDGES_S)
         self.input_tokens = Buckets(tuple(map(float, GATEWAY_INPUT_EDGES)))
         self.output_tokens = Buckets(tuple(map(float, GATEWAY_OUTPUT_EDGES)))
@@ -158,6 +160,12 @@ class GatewayMetrics:
         self.output_tokens.observe(output_tokens)
         if output_tokens > 1:
             self.tpot_s.observe(tpot_s)
+
+    def dropped(self, rejected: bool) -> None:
+        """A request that had been taken ended early: turned away between two roles, or failed."""
+        self.running -= 1
+        self.rejected += rejected
+        self.failed += not rejected
 
     def copy(self) -> GatewayMetrics:
         """A picture that later events do not change."""
@@ -179,3 +187,12 @@ class Occupancy:
     waiting: int
     deferred: int
     kv_usage: float
+
+    def plus(self, other: Occupancy) -> Occupancy:
+        """Both together, as one replica tells them."""
+        return Occupancy(
+            self.running + other.running,
+            self.waiting + other.waiting,
+            self.deferred + other.deferred,
+            self.kv_usage + other.kv_usage,
+        )

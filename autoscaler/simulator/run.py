@@ -16,6 +16,7 @@ from autoscaler.core.capacity import Slo
 from autoscaler.core.fleet import SloKind
 from autoscaler.simulator.cluster import SimulatedCluster
 from autoscaler.simulator.engine import Engine, FleetSpec
+from autoscaler.simulator.front import Admit
 from autoscaler.simulator.sampling import SampledSignals
 from autoscaler.simulator.score import Score, ScoreKeeper
 from autoscaler.simulator.workload import Request
@@ -23,12 +24,16 @@ from autoscaler.simulator.workload import Request
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A fleet, the promises it is judged by, how often it is scraped, and how often the controller ticks."""
+    """A fleet, the promises it is judged by, how often it is scraped and how late that shows, how often the controller
+    ticks, and how long a flipped replica ought to keep its role.
+    """
 
     fleet: FleetSpec
     slos: Mapping[SloKind, Slo]
     scrape_s: float = 15.0
     interval_s: float = 15.0
+    scrape_delay_s: float = 0.0
+    dwell_s: float = 300.0
 
 
 class VirtualClock:
@@ -43,15 +48,20 @@ class VirtualClock:
 
 
 class VirtualRun:
-    """One run. Set `tick` to the controller's tick (it is wired to this run's doors, so it comes after them)."""
+    """One run. Set `tick` to the controller's tick (it is wired to this run's doors, so it comes after them).
 
-    def __init__(self, scenario: Scenario, requests: Iterable[Request]) -> None:
+    `keeper` keeps the score, `admit` and `proceed` decide on requests (engine.py).
+    """
+
+    def __init__(
+        self, scenario: Scenario, requests: Iterable[Request], *, admit: Admit | None = None, proceed: Admit | None = None
+    ) -> None:
         self.scenario = scenario
-        self._keeper = ScoreKeeper(scenario.slos, scenario.fleet.start_up.median_s)
-        self.engine = Engine(scenario.fleet, requests, self._keeper)
+        self.keeper = ScoreKeeper(scenario.slos, scenario.fleet.start_up.median_s, scenario.dwell_s)
+        self.engine = Engine(scenario.fleet, requests, self.keeper, admit=admit, proceed=proceed)
         self.clock = VirtualClock(self.engine)
-        self.signals = SampledSignals(self.engine, scenario.scrape_s)
-        self.cluster = SimulatedCluster(self.engine, self._keeper.acted)
+        self.signals = SampledSignals(self.engine, scenario.scrape_s, scenario.scrape_delay_s)
+        self.cluster = SimulatedCluster(self.engine, self.keeper.acted)
         self.tick: Callable[[], object] = _nobody
         self._scrapes, self._ticks = 0, 1
 
@@ -74,7 +84,7 @@ class VirtualRun:
 
     def score(self) -> Score:
         """The figures so far."""
-        return self._keeper.score(self.engine)
+        return self.keeper.score(self.engine)
 
 
 def _nobody() -> None:

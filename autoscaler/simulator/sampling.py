@@ -8,6 +8,10 @@ scrapes nothing changes for the reader; a query at `now` sees the copies of the 
     offered_rps   (newest - oldest) arrivals / the time between them at the gateway; without a gateway the requests
                   that the first role completed plus the change of its waiting + running, over the same time
 
+A scrape shows `delay_s` after it was made (remote write, rule evaluation), with the age it has by then; between the two
+the reader sees the one before, of gauges, rates and latencies alike. The fleet itself, which replicas there are and in
+which phase, is not Prometheus' to tell and is read without delay (cluster.py).
+
 A pod that came or went within the window counts from its first to its last copy, as `increase` does without its
 extrapolation; what a pod did after its last scrape is lost. Fewer than two copies give no rate: Unknown, not zero.
 
@@ -63,8 +67,8 @@ class _Scrape:
 class SampledSignals:
     """A `SignalSource` over an engine. `scrape` must be called every `scrape_s` of the engine's time."""
 
-    def __init__(self, engine: Engine, scrape_s: float = 15.0) -> None:
-        self.scrape_s = scrape_s
+    def __init__(self, engine: Engine, scrape_s: float = 15.0, delay_s: float = 0.0) -> None:
+        self.scrape_s, self.delay_s = scrape_s, delay_s
         self._engine = engine
         self._scrapes: deque[_Scrape] = deque()
         self._blind_until_s = self._frozen_until_s = -math.inf
@@ -76,7 +80,7 @@ class SampledSignals:
             return
         self._engine.refresh()
         pods = {
-            replica.name: _PodCopy(role, _gauges(replica.server.occupancy()), replica.server.metrics.copy())
+            replica.name: _PodCopy(role, _gauges(replica.occupancy()), replica.server.metrics.copy())
             for role, pool in self._engine.pools.items()
             for replica in pool.exposed()
         }
@@ -101,19 +105,13 @@ class SampledSignals:
             return Signals.unknown(Gap.UNREACHABLE, f"blind until {self._blind_until_s:g} s")
         if scope.key != self._engine.spec.key:
             return Signals.unknown(Gap.MISSING, f"no fleet {scope.key!r} here, only {self._engine.spec.key!r}")
-        window = _Window([scrape for scrape in self._scrapes if now - scope.window_s < scrape.at_s <= now], now)
+        visible = [scrape for scrape in self._scrapes if scrape.at_s + self.delay_s <= now]
+        window = _Window([scrape for scrape in visible if now - scope.window_s < scrape.at_s], now)
         return Signals(
-            gauges=self._gauges_at(now),
+            gauges=_gauges_at(visible, now),
             roles={role: window.role_signals(role) for role in scope.pods},
             traffic=window.traffic_at_gateway() if scope.gateway else window.traffic_at_pods(next(iter(self._engine.pools))),
         )
-
-    def _gauges_at(self, now: float) -> Mapping[str, Gauges] | Unknown:
-        newest = self._scrapes[-1] if self._scrapes else None
-        if newest is None or now - newest.at_s > LOOKBACK_S:
-            return Unknown(Gap.MISSING, f"no scrape within {LOOKBACK_S:g} s")
-        age_s = now - newest.at_s
-        return {name: replace(copy.gauges, age_s=age_s) for name, copy in newest.pods.items()}
 
 
 class _Window:
@@ -195,3 +193,11 @@ def _held(copy: _PodCopy) -> float:
 def _gauges(occupancy: Occupancy) -> Gauges:
     """Waiting for room is what calls for replicas; waiting for KV to arrive is the link's affair (engines.md C.1)."""
     return Gauges(occupancy.waiting, occupancy.running, occupancy.kv_usage, age_s=0.0)
+
+
+def _gauges_at(visible: Sequence[_Scrape], now: float) -> Mapping[str, Gauges] | Unknown:
+    newest = visible[-1] if visible else None
+    if newest is None or now - newest.at_s > LOOKBACK_S:
+        return Unknown(Gap.MISSING, f"no scrape within {LOOKBACK_S:g} s")
+    age_s = now - newest.at_s
+    return {name: replace(copy.gauges, age_s=age_s) for name, copy in newest.pods.items()}

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 from autoscaler.core.capacity import ReplicaProfile
 from autoscaler.core.fleet import Role
-from autoscaler.simulator.engine import Engine, FleetSpec, Ledger, PoolSpec
+from autoscaler.simulator.engine import Engine, FleetSpec, PoolSpec
+from autoscaler.simulator.events import Cause
+from autoscaler.simulator.front import Admit, Ledger
 from autoscaler.simulator.pools import StartUp
 from autoscaler.simulator.workload import Request
 
@@ -25,13 +27,19 @@ PROFILE = ReplicaProfile(
 )
 
 
+def even(**changes: object) -> FleetSpec:
+    """Two replicas each, one GPU per replica, so that roles can be flipped in place, and whatever else is changed."""
+    pools = {role: PoolSpec(2) for role in Role}
+    return replace(FleetSpec(KEY, PROFILE, pools, StartUp(30.0, 0.0)), **changes)  # type: ignore[arg-type]
+
+
 def spec(prefill: int = 1, decode: int = 1, profile: ReplicaProfile = PROFILE, start_up: StartUp | None = None) -> FleetSpec:
     pools = {Role.PREFILL: PoolSpec(prefill, gpus_per_replica=4), Role.DECODE: PoolSpec(decode, gpus_per_replica=2)}
     return FleetSpec(KEY, profile, pools, start_up or StartUp(30.0, 0.0))
 
 
-def engine(requests: Iterable[Request], fleet: FleetSpec | None = None, ledger: Ledger | None = None) -> Engine:
-    return Engine(fleet or spec(), requests, ledger)
+def engine(requests: Iterable[Request], fleet: FleetSpec | None = None, ledger: Ledger | None = None, **hooks: Admit) -> Engine:
+    return Engine(fleet or spec(), requests, ledger, **hooks)
 
 
 def changed(profile: ReplicaProfile = PROFILE, **changes: object) -> ReplicaProfile:
@@ -45,6 +53,8 @@ class Answers:
         self.ttft_s: dict[int, float] = {}
         self.tpot_s: dict[int, float] = {}
         self.refusals: list[int] = []
+        self.given_up_for: dict[int, Cause] = {}
+        self.flips: list[tuple[float, Role, Role, int]] = []
 
     def finished(self, request: Request, ttft_s: float, tpot_s: float) -> None:
         assert request.id not in self.ttft_s, f"request {request.id} finished twice"
@@ -52,3 +62,10 @@ class Answers:
 
     def refused(self, request: Request) -> None:
         self.refusals.append(request.id)
+
+    def given_up(self, request: Request, cause: Cause) -> None:
+        assert request.id not in {**self.ttft_s, **self.given_up_for}, f"request {request.id} ended twice"
+        self.given_up_for[request.id] = cause
+
+    def flipped(self, from_role: Role, to_role: Role, count: int, now: float) -> None:
+        self.flips.append((now, from_role, to_role, count))

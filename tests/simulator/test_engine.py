@@ -11,7 +11,7 @@ from autoscaler.simulator.batch_server import BatchServer
 from autoscaler.simulator.engine import Engine
 from autoscaler.simulator.queue_server import QueueServer
 from autoscaler.simulator.workload import Kind, Lengths, Request, constant
-from tests.simulator.small_fleet import PROFILE, Answers, changed, engine, spec
+from tests.simulator.small_fleet import PROFILE, Answers, changed, engine, even, spec
 
 
 def servers(fleet: Engine, role: Role) -> list[QueueServer | BatchServer]:
@@ -20,6 +20,7 @@ def servers(fleet: Engine, role: Role) -> list[QueueServer | BatchServer]:
     return found  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("utilisation", [0.4, 0.7])
 def test_mean_wait_of_equal_prompts_is_that_of_an_m_d_1_queue(utilisation: float) -> None:
     """W = rho D / (2 (1 - rho)) for Poisson arrivals and constant service D (Pollaczek-Khinchine)."""
@@ -175,3 +176,16 @@ def test_tokens_and_intervals_add_up() -> None:
 
 def test_profile_of_the_small_fleet_is_the_one_the_sheets_use() -> None:
     assert PROFILE.step_time_s(1, 100) == pytest.approx(0.012)
+
+
+@pytest.mark.parametrize(
+    ("impossible", "sentence"),
+    [
+        ({"cache_tokens": -1}, "cache_tokens -1 is not >= 0"),
+        ({"drain_deadline_s": -5.0}, "drain_deadline_s -5 is not >= 0"),
+        ({"gateway_holds_above": 0}, "gateway_holds_above 0 is not >= 1"),
+    ],
+)
+def test_an_impossible_fleet_is_refused(impossible: dict[str, float], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        even(**impossible)

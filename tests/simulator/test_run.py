@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from autoscaler.core.fleet import Fleet, Role
@@ -9,11 +10,12 @@ from autoscaler.core.observation import Unknown
 from autoscaler.core.plan import Action
 from autoscaler.core.reason import Reason
 from autoscaler.ports import FleetScope
+from autoscaler.simulator.pools import StartUp
 from autoscaler.simulator.run import Scenario, VirtualRun
 from autoscaler.simulator.score import Score
 from autoscaler.simulator.workload import Kind, Lengths, constant
 from tests.fakes import merged
-from tests.simulator.small_fleet import KEY, spec
+from tests.simulator.small_fleet import KEY, even, spec
 from tests.simulator.test_score import SLOS
 
 SCENARIO = Scenario(spec(), SLOS, scrape_s=15.0, interval_s=20.0)
@@ -68,3 +70,33 @@ def test_without_a_controller_the_fleet_stays() -> None:
     score = run.score()
     assert (score.actions, score.lost) == (0, 0)
     assert score.served + score.open == score.offered > 200
+
+
+def test_two_policies_on_one_seed_see_the_same_cold_starts() -> None:
+    """Common random numbers: the second run's first action comes later and elsewhere, decode-2 starts as slowly."""
+
+    def starts_s(moves: dict[float, Role]) -> float:
+        run = VirtualRun(replace(SCENARIO, fleet=even(start_up=StartUp(60.0, 0.5), seed=4)), [])
+
+        def tick() -> None:
+            role = moves.get(run.clock.now())
+            if role is not None:
+                run.engine.scale(role, 3)
+
+        run.tick = tick
+        run.advance(900.0)
+        asked_s = next(at_s for at_s, role in moves.items() if role is Role.DECODE)
+        return run.engine.pools[Role.DECODE].replicas[2].since_s - asked_s
+
+    haste, patience = starts_s({20.0: Role.DECODE}), starts_s({60.0: Role.PREFILL, 400.0: Role.DECODE})
+    assert round(haste, 9) == round(patience, 9) != 60.0
+
+
+def test_requests_are_asked_at_the_run_s_door() -> None:
+    """Half are turned away; the score tells, and the delay of scrapes reaches the signals."""
+    scenario = replace(SCENARIO, scrape_delay_s=40.0)
+    run = VirtualRun(scenario, constant(Random(1), KIND, 1.0), admit=lambda request, now: request.id % 2 == 0)
+    run.advance(300.0)
+    score = run.score()
+    assert score.rejected == score.offered // 2
+    assert run.signals.delay_s == 40.0

@@ -10,10 +10,11 @@ from autoscaler.core.fleet import Role
 from autoscaler.core.observation import Gap, Gauges, Histogram, Known, Signals, Unknown
 from autoscaler.ports import FleetScope
 from autoscaler.simulator.engine import Engine
+from autoscaler.simulator.flips import LABEL
 from autoscaler.simulator.sampling import SampledSignals
 from autoscaler.simulator.workload import Request
 from tests.fakes import merged
-from tests.simulator.small_fleet import KEY, changed, engine, spec
+from tests.simulator.small_fleet import KEY, changed, engine, even, spec
 
 
 def scope(engine_: Engine, gateway: str | None = "llm-d", window_s: float = 60.0) -> FleetScope:
@@ -227,3 +228,41 @@ def test_another_fleet_is_not_answered_for() -> None:
     gauges = merged(signals.read([other], 30.0))["demo/other"].gauges
     assert isinstance(gauges, Unknown)
     assert "demo/other" in gauges.detail
+
+
+def test_a_scrape_shows_only_after_its_delay_in_gauges_rates_and_latencies_alike() -> None:
+    """Scrapes every 15 s that show 20 s later: at 130 s the newest visible one is of 105 s, and the window (70, 130] has
+    those of 75, 90 and 105 s.
+    """
+    fleet = engine(one_per_second())
+    signals = SampledSignals(fleet, delay_s=20.0)
+    scraped(fleet, signals, 120.0)
+    seen = read(signals, fleet, 130.0)
+    assert isinstance(seen.gauges, dict)
+    assert {gauges.age_s for gauges in seen.gauges.values()} == {25.0}
+    assert seen.traffic.offered_rps == Known(1.0, 25.0)
+    latency = seen.roles[Role.PREFILL].latency
+    assert isinstance(latency, Histogram)
+    assert latency.counts[-1] == 30
+
+
+def test_before_the_first_scrape_shows_nothing_is_known() -> None:
+    fleet = engine(one_per_second())
+    signals = SampledSignals(fleet, delay_s=20.0)
+    scraped(fleet, signals, 15.0)
+    assert isinstance(read(signals, fleet, 30.0).gauges, Unknown)
+    assert isinstance(read(signals, fleet, 35.0).gauges, dict)
+
+
+def test_a_replica_that_flips_to_and_fro_has_counters_that_only_grow() -> None:
+    """decode-0 prefills from 60 s to 90 s and decodes again: what its role did in the window is never below 0."""
+    requests = [Request(number, number / 4, 100, 0, 10) for number in range(2_000)]
+    fleet = engine(requests, even())
+    signals = SampledSignals(fleet)
+    for flip_at_s, source, target in ((60.0, Role.DECODE, Role.PREFILL), (90.0, Role.PREFILL, Role.DECODE)):
+        scraped(fleet, signals, flip_at_s)
+        fleet.flip(source, target, 1, LABEL)
+        scraped(fleet, signals, flip_at_s + 15.0)
+        roles = read(signals, fleet, fleet.now).roles
+        histograms = [signal.latency for signal in roles.values()]
+        assert all(isinstance(one, Histogram) and min(one.counts) >= 0 and one.counts[-1] > 0 for one in histograms)

@@ -8,10 +8,14 @@ from autoscaler.core.capacity import Slo
 from autoscaler.core.fleet import Role, SloKind
 from autoscaler.core.plan import Action
 from autoscaler.core.reason import Reason
+from autoscaler.simulator.clients import Retries
 from autoscaler.simulator.engine import Engine, FleetSpec
+from autoscaler.simulator.flips import LABEL
+from autoscaler.simulator.losses import ReplicaLoss
+from autoscaler.simulator.moves import Flipped
 from autoscaler.simulator.score import Score, ScoreKeeper
 from autoscaler.simulator.workload import Request
-from tests.simulator.small_fleet import changed, spec
+from tests.simulator.small_fleet import changed, even, spec
 
 SLOS = {SloKind.TTFT: Slo(SloKind.TTFT, 1.0, 0.95), SloKind.TPOT: Slo(SloKind.TPOT, 0.05, 0.95)}
 
@@ -76,3 +80,68 @@ def test_a_reversal_is_an_opposite_move_of_the_same_role_soon_after() -> None:
 def test_nothing_offered_is_no_attainment() -> None:
     score = scored([], 10.0)
     assert (score.offered, score.attainment, score.goodput_rps) == (0, None, 0.0)
+
+
+def test_a_flip_back_within_the_dwell_is_a_reversal_and_flips_count_replicas() -> None:
+    keeper = ScoreKeeper(SLOS, start_up_s=30.0, dwell_s=100.0)
+    engine = Engine(even(), [], keeper)
+    engine.flip(Role.PREFILL, Role.DECODE, 2, LABEL)
+    engine.advance(100.0)
+    engine.flip(Role.DECODE, Role.PREFILL, 1, LABEL)
+    score = keeper.score(engine)
+    assert (score.actions, score.flips, score.reversals) == (0, 3, 1)
+    assert keeper.reversals(oracle=[Flipped(150.0, Role.DECODE, Role.PREFILL)]) == 0
+
+
+def test_rejected_failed_and_wasted_are_told_apart_and_all_are_missed() -> None:
+    """0 is rejected at arrival, 1 after its prefill, 2 fails with its replica at 0.5 s, 3 is served."""
+    keeper = ScoreKeeper(SLOS, start_up_s=30.0)
+    requests = [*(Request(number, 0.0, 100, 0, 1) for number in range(3)), Request(3, 50.0, 100, 0, 1)]
+    lost = even(profile=changed(decode_s=(9.0, 0.0, 0.0)), pools=spec().pools, losses=(ReplicaLoss(0.5, Role.DECODE),))
+    engine = Engine(lost, requests, keeper, admit=lambda r, _: r.id != 0, proceed=lambda r, _: r.id != 1)
+    engine.advance(100.0)
+    score = keeper.score(engine)
+    assert (score.offered, score.served, score.rejected, score.failed, score.open, score.lost) == (4, 1, 2, 1, 0, 0)
+    assert (score.wasted_prefills, score.wasted_prefill_tokens, score.cut_short) == (2, 200, 0)
+    assert (score.met, score.attainment) == (0, 0.0), "the one that was served took 9 s to its first token"
+
+
+def test_a_client_that_waits_to_try_again_is_open_until_its_ttft_is_over() -> None:
+    """SLO 1 s; the second try at 0.5 s is rejected too, and the third would come at 1.5 s."""
+    keeper = ScoreKeeper(SLOS, start_up_s=30.0)
+    fleet = Engine(even(retries=Retries(jitter=0.0)), [Request(0, 0.0, 100, 0, 1)], keeper, admit=lambda r, now: False)
+    fleet.advance(0.9)
+    early = keeper.score(fleet)
+    fleet.advance(1.1)
+    late = keeper.score(fleet)
+    assert (early.open, early.lost, early.attainment) == (1, 0, None)
+    assert (late.open, late.lost, late.attainment) == (0, 0, 0.0)
+
+
+def test_recovery_counts_from_the_shift_to_the_last_bad_window() -> None:
+    """One prompt a second can be served; from 60 s on, for 30 s, three a second come, and the queue takes 60 s to empty:
+    those who come until 150 s wait longer than 1 s.
+    """
+    keeper = ScoreKeeper(SLOS, start_up_s=30.0)
+    calm = [float(second) for second in range(0, 400, 2)]
+    spike = [60.0 + third / 3 for third in range(90)]
+    requests = [Request(number, at_s, 10, 0, 1) for number, at_s in enumerate(sorted([*calm, *spike]))]
+    engine = Engine(spec(profile=changed(prefill_s=(0.8, 0.0, 0.0))), requests, keeper)
+    engine.advance(2_000.0)
+    hurt_s = keeper.recovery_s(60.0, 0.99)
+    assert hurt_s is not None
+    queue_s = 90 * 0.8 + 15 * 0.8 - 30.0  # left when the spike is over
+    assert 30.0 + queue_s < hurt_s <= 30.0 + queue_s / (1 - 0.4) + 30.0
+    assert keeper.recovery_s(300.0, 0.99) == 0.0
+
+
+def test_what_a_drain_deadline_ends_is_told() -> None:
+    """A token takes 1 s, the answer ten; the drain may take 5 s."""
+    keeper = ScoreKeeper(SLOS, start_up_s=30.0)
+    engine = Engine(even(profile=changed(decode_s=(1.0, 0.0, 0.0)), drain_deadline_s=5.0), [Request(0, 0.0, 10, 0, 10)], keeper)
+    engine.advance(1.0)
+    engine.scale(Role.DECODE, 1)
+    engine.scale(Role.DECODE, 0)
+    engine.advance(10.0)
+    score = keeper.score(engine)
+    assert (score.failed, score.cut_short, score.rejected, score.wasted_prefills) == (1, 1, 0, 1)
