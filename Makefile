@@ -53,7 +53,7 @@ test: $(INSTALLED) prometheus ## every test, those against a real Prometheus inc
 	exec $(BIN)/pytest -m "not plane" $(ARGS)
 
 test-unit: $(INSTALLED) ## the tests that need no server and no process of their own
-	exec $(BIN)/pytest -m "not plane and not prometheus and not slow" $(ARGS)
+	exec $(BIN)/pytest -m "not plane and not prometheus and not slow" --hypothesis-profile=quick $(ARGS)
 
 # Programs in $KUBEBUILDER_ASSETS, set on purpose, are taken as they are.
 test-plane: $(INSTALLED) prometheus ## the tests on a real Kubernetes control plane, on loopback   (ARGS="-k lease")
@@ -71,7 +71,7 @@ check: $(INSTALLED) ## lint, format, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(INSTALLED) ## print the figures of one benchmark   (NAME=tick, NAME=start, NAME=metrics, NAME=kube)
+bench: $(INSTALLED) ## print the figures of one benchmark   (NAME=tick, NAME=start, NAME=metrics, NAME=kube, NAME=simulator)
 	if [ ! -f "tests/bench/$(NAME).py" ]; then
 	  echo "pd-autoscaler: NAME must be one of: $(BENCHMARKS)" >&2
 	  exit 2

@@ -71,10 +71,10 @@ def test_a_tick_reads_decides_acts_and_reports_in_the_order_of_management() -> N
     assert [outcome.verdict for outcome in statuses[A].outcomes] == [Verdict.APPLIED] * 2
 
 
-def test_signals_of_a_thousand_fleets_are_read_in_one_call() -> None:
-    keys = [f"models/{number}" for number in range(1000)]
+def test_signals_of_all_fleets_are_asked_for_in_one_call() -> None:
+    keys = [f"models/{number}" for number in range(100)]
     stage = Stage(*keys)
-    assert len(stage.tick()) == 1000
+    assert len(stage.tick()) == 100
     assert stage.signals.reads == [tuple(keys)]
 
 

@@ -12,6 +12,8 @@ import pytest
 from autoscaler import scheduling
 from autoscaler.scheduling import TickLoop
 
+pytestmark = pytest.mark.slow  # real time
+
 SOON_S = 10.0  # how long a test waits before it calls something lost
 
 

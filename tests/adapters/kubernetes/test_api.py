@@ -144,6 +144,7 @@ def test_an_answer_that_is_no_json_is_a_fault(server: Server, api: KubeApi) -> N
     assert (fault.unanswered, fault.reason) == (True, "JSONDecodeError")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["get", "patch"])
 def test_a_silent_server_is_a_fault_after_one_time_out(server: Server, api: KubeApi, method: str) -> None:
     server.answer = lambda _: time.sleep(2)
@@ -195,6 +196,7 @@ def test_a_watch_that_breaks_ends_with_a_fault(server: Server, api: KubeApi, bro
     assert fault.unanswered
 
 
+@pytest.mark.slow
 def test_a_watch_that_falls_silent_ends_with_a_fault(server: Server, api: KubeApi) -> None:
     def silent(handler: BaseHTTPRequestHandler) -> None:
         chunks(end=False)(handler)
