@@ -20,6 +20,9 @@ import click
 from autoscaler import __version__
 
 FILES = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
+TRACE = click.option(
+    "--trace", type=FILES, help="Mooncake jsonl, Azure or plain csv, ServeGen table, .gz too, instead of the built-in day."
+)
 POLICIES = (
     click.option("--policy", "policies", type=FILES, multiple=True, help="PDAutoscaler file; repeatable."),
     click.option(
@@ -61,7 +64,7 @@ def cli() -> None:
 @cli.command()
 @click.option("--speed", type=click.FloatRange(0.1, 10_000), default=60.0, show_default=True, help="Simulated s per s.")
 @click.option("--duration", "duration_s", type=click.FloatRange(1), help="End after this many seconds of real time.")
-@click.option("--trace", type=FILES, help="Mooncake jsonl, Azure or plain csv, ServeGen table, .gz too, instead of the built-in day.")
+@TRACE
 @click.option("--rate", type=click.FloatRange(0.001, 1000), default=1.0, show_default=True, help="Multiply the arrivals.")
 @click.option("--policy", type=FILES, help="PDAutoscaler file; a built-in chat policy otherwise.")
 @click.option("--seed", type=int, default=1, show_default=True)
@@ -139,7 +142,7 @@ def crd(**options: Any) -> None:
 
 @cli.command()
 @click.option("--policy", type=FILES, required=True, help="PDAutoscaler file whose fleet is simulated.")
-@click.option("--trace", type=FILES, help="Mooncake jsonl, Azure or plain csv, ServeGen table, .gz too, instead of the built-in day.")
+@TRACE
 @click.option("--start", "start_s", type=click.FloatRange(0), default=0.0, show_default=True, help="Skip into the trace, s.")
 @click.option("--length", "length_s", type=click.FloatRange(1), help="Play this much of the trace, s.")
 @click.option("--rate", type=click.FloatRange(0.001, 1000), default=1.0, show_default=True, help="Multiply the arrivals.")
