@@ -7,15 +7,15 @@ adapters'; what is left here is the order, the memory between ticks, and the iso
 Reading and writing a fleet are errands (errands.py): one that hangs is left behind and found at a later tick, and until
 then its fleet is held. So a target that takes 8 s to time out costs the others 0.25 s once, not 8 s at every tick.
 
-Adapters answer faults as values. An exception that still escapes is a bug: this is the one place that catches it,
-logs it with its traceback, holds that fleet, and goes on with the next. What was seen is remembered even when acting
+Adapters answer faults as values. An exception that still escapes is a bug: it is caught for one fleet at a time (`attempt`),
+logged with its traceback, and holds that fleet while the next goes on. What was seen is remembered even when acting
 on it failed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +29,7 @@ from autoscaler.core.plan import Action, Outcome, Verdict
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.state import resume
 from autoscaler.core.status import Status, refused, status_of, unreadable
-from autoscaler.errands import Pace
+from autoscaler.errands import Pace, attempt
 from autoscaler.ports import (
     Clock,
     Fault,
@@ -153,7 +153,7 @@ class Controller:
             for remembered in (self._slots, self._memory, self._writes):
                 remembered.pop(gone, None)
             for sink in self._sinks:
-                _attempt("forgetting", gone, partial(sink.forget, gone), lambda _: None)
+                attempt("forgetting", gone, partial(sink.forget, gone), lambda _: None)
         self._known = keys
 
     def _read_fleets(self, managed: Iterable[Managed], now: float) -> dict[str, Fleet | Fault]:
@@ -166,7 +166,7 @@ class Controller:
         return {key: errand.result() if errand.done() else unread for key, errand in self._reading.items()}
 
     def _read_fleet(self, key: str, now: float) -> Fleet | Fault:
-        return _attempt("reading the fleet", key, lambda: self._gateway.read(key, now), lambda why: Fault("fleet", why))
+        return attempt("reading the fleet", key, lambda: self._gateway.read(key, now), lambda why: Fault("fleet", why))
 
     def _signals_in_parts(self, scopes: Sequence[FleetScope], now: float) -> Iterator[Mapping[str, Signals]]:
         """What is told of these fleets, as it comes. Where the source has a bug the rest is unknown."""
@@ -175,11 +175,11 @@ class Controller:
         def failed(why: str) -> Mapping[str, Signals]:
             return {key: Signals.unknown(Gap.MALFORMED, why) for key in left}
 
-        parts = _attempt(
+        parts = attempt(
             "reading the signals", "", lambda: iter(self._signals.read(scopes, now)), lambda why: iter((failed(why),))
         )
         while left:
-            part = _attempt("reading the signals", "", lambda: next(parts, None), failed)
+            part = attempt("reading the signals", "", lambda: next(parts, None), failed)
             if part is None:
                 return
             yield {key: signals for key, signals in part.items() if key in left}
@@ -194,7 +194,7 @@ class Controller:
             return _held(one, now, Finding(Stage.OBSERVE, Reason.FLEET_UNREADABLE, why))
         signals = signals or Signals.unknown(Gap.MISSING, "the signal source gave nothing for this fleet")
         observation = Observation(now, fleet, signals)
-        return _attempt(
+        return attempt(
             "the tick",
             one.key,
             lambda: self._decide(one, observation),
@@ -258,7 +258,7 @@ class Controller:
         return tuple(outcomes)
 
     def _apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
-        return _attempt(
+        return attempt(
             "acting",
             key,
             lambda: self._gateway.apply(key, action, now, term),
@@ -267,16 +267,7 @@ class Controller:
 
     def _report(self, status: Status) -> None:
         for sink in self._sinks:
-            _attempt("reporting", status.key, partial(sink.report, status), lambda _: None)
-
-
-def _attempt(what: str, fleet: str, act: Callable[[], T], instead: Callable[[str], T]) -> T:
-    """What `act` gives; or, if it has a bug, what stands `instead` of it, told why. The traceback goes to the log."""
-    try:
-        return act()
-    except Exception as error:  # a bug in one fleet's adapter, decision or sink must not end the loop or hold the others
-        log.exception("%s failed", what, extra={"fleet": fleet})
-        return instead(f"{type(error).__name__}: {error}")
+            attempt("reporting", status.key, partial(sink.report, status), lambda _: None)
 
 
 def _noting(decision: Decision, reason: Reason, text: str) -> Decision:

@@ -1,4 +1,4 @@
-"""What if something outside hangs?
+"""What if something outside hangs, or something of ours breaks?
 
 Whatever may hang is an errand, done in a thread of its own, and nobody waits for it longer than `settle` says. The wait
 is for progress, not for a fixed time: as long as errands come home, a thousand of them may take their second; when none
@@ -13,6 +13,7 @@ behind them. A thread that waits costs 16 KiB.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -24,6 +25,8 @@ from typing import Any, ParamSpec, TypeVar
 
 WORKERS = 64
 MOST = 1024
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,6 +77,19 @@ class Daemons(Executor):
                 future.set_exception(error)
             del future, errand  # what it gave may be large, and the next errand late
             self._idle.release()
+
+
+def attempt(what: str, fleet: str, act: Callable[[], T], instead: Callable[[str], T]) -> T:
+    """What `act` gives; or, if it has a bug, what stands `instead` of it, told why. The traceback goes to the log.
+
+    Faults of the outside are values and never come here. This is the one place that catches what nobody expected, so that a
+    bug about one fleet neither ends a loop nor holds the other fleets.
+    """
+    try:
+        return act()
+    except Exception as error:  # whatever it is: see above
+        log.exception("%s failed", what, extra={"fleet": fleet})
+        return instead(f"{type(error).__name__}: {error}")
 
 
 def settle(errands: Collection[Future[Any]], grace_s: float, within_s: float) -> bool:

@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from autoscaler.adapters.kubernetes.api import CONNECT_S, READ_S, ApiFault, Body
+from autoscaler.errands import attempt
 
 PATIENCE_S = 0.5  # for the try in flight, when stopping
 
@@ -177,10 +178,8 @@ class Election:
 
     def _run(self) -> None:
         while True:
-            try:
-                self.step()
-            except Exception:  # a bug, or an answer that is no Lease: who stops trying is no candidate any more and tells nobody
-                log.exception("%s: trying failed", self._path)
+            # A bug, or an answer that is no Lease: who stops trying is no candidate any more and tells nobody.
+            attempt(f"trying for {self._path}", "", self.step, lambda _: None)
             if self._stopping.wait(self._timing.retry_s):
                 return
 

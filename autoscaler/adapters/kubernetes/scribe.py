@@ -30,6 +30,7 @@ from autoscaler.adapters.kubernetes.events import BURST, Restraint, collection, 
 from autoscaler.adapters.kubernetes.policies import Kept
 from autoscaler.adapters.kubernetes.story import story
 from autoscaler.core.status import Status
+from autoscaler.errands import attempt
 from autoscaler.ports import Leadership
 
 SPACING_S = 0.05
@@ -204,12 +205,7 @@ class Scribe:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            try:
-                pause_s = self.step()
-            except Exception:  # a bug about one object must not be the last that is heard of all others
-                log.exception("writing failed")
-                pause_s = LOOK_S
-            self._wake.wait(pause_s)
+            self._wake.wait(attempt("writing", "", self.step, lambda _: LOOK_S))
             self._wake.clear()
 
     def _tell(self, desk: _Desk) -> None:

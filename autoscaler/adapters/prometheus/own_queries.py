@@ -10,7 +10,6 @@ core believes it for as long as it would believe lost scrapes. A query of 2 s in
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
@@ -20,10 +19,8 @@ from functools import partial
 from autoscaler.adapters.prometheus.profile import Query
 from autoscaler.adapters.prometheus.promql import Shard, deal
 from autoscaler.core.observation import Gap, Known, Reading, Signals, Unknown
-from autoscaler.errands import Daemons, settle
+from autoscaler.errands import Daemons, attempt, settle
 from autoscaler.ports import FleetScope
-
-log = logging.getLogger(__name__)
 
 AT_ONCE = 8  # questions; Prometheus itself works on 20 at once by default, and has others to answer
 KEPT_S = 300.0  # Prometheus' own look-back: no sample in its answers is older
@@ -84,12 +81,12 @@ class OwnQueries:
 
 
 def _answer(shard: Shard, ask: Ask) -> list[_Answer]:
-    try:
-        signals = ask(shard)
-    except Exception as error:  # a bug that met this fleet's strange answer must not reach the other fleets
-        log.exception("reading own queries failed", extra={"fleet": shard.scopes[0].key})
-        why = Signals.unknown(Gap.MALFORMED, f"own queries: {type(error).__name__}: {error}")
-        signals = {scope.key: why for scope in shard.scopes}
+    """A bug that met this fleet's strange answer must not reach the other fleets."""
+
+    def unread(why: str) -> Mapping[str, Signals]:
+        return {scope.key: Signals.unknown(Gap.MALFORMED, f"own queries: {why}") for scope in shard.scopes}
+
+    signals = attempt("reading own queries", shard.scopes[0].key, partial(ask, shard), unread)
     ended_s = time.monotonic()
     return [_Answer(scope, signals[scope.key], ended_s) for scope in shard.scopes]
 

@@ -204,7 +204,7 @@ def test_a_candidate_goes_on_trying_after_an_answer_that_is_no_lease(caplog: pyt
     store.lease = {"kind": "Status"}
     election = Election(store, "ops", "autoscaler", "pod-0", Timing(retry_s=0.01))
     election.start()
-    wait_until(lambda: "trying failed" in caplog.text, "it is told")
+    wait_until(lambda: "leases/autoscaler failed" in caplog.text, "it is told")
     store.lease = None
     wait_until(lambda: election.term() == 0, "and tried again")
     election.stop(hand_over=False)
