@@ -183,6 +183,62 @@ def fit(**options: Any) -> None:
     command(**options)
 
 
+TRACES = click.option(
+    "--traces",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of the traces that scenarios name; those without their trace are left out.  [default: $PDA_SHARED/traces]",
+)
+SCENARIOS_FILE = click.option("--scenarios-file", type=FILES, help="Scenarios of one's own instead of the built-in ones.")
+JUDGED = (
+    click.option("--attainment", type=click.FloatRange(0.01, 1.0), default=0.99, show_default=True, help="Required share met."),
+    click.option("--length", "length_s", type=click.FloatRange(60), help="Cut each run to this many simulated seconds."),
+    click.option("--seed", type=int, default=1, show_default=True),
+    SCENARIOS_FILE,
+    TRACES,
+    JSON,
+)
+
+
+def judged(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how simulated runs are judged, and on what."""
+    for option in reversed(JUDGED):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.option("--scenario", help="Name of a scenario, with or without its start-up time: constant, constant@60s.")
+@click.option("--trace", type=FILES, help="A trace instead: Mooncake jsonl, Azure or plain csv, .gz too; needs --policy.")
+@click.option("--policy", type=FILES, help="PDAutoscaler file; on a scenario only its tuning counts.")
+@click.option("--peer", help="Another project's policy instead of our controller.")
+@click.option("--headroom", type=float, help="The policy's headroom knob.  [default: as published, or the policy file's]")
+@click.option("--rate", type=click.FloatRange(0.001, 1000), default=1.0, show_default=True, help="Multiply the trace's arrivals.")
+@click.option("--startup", "start_up_s", type=click.FloatRange(0, 3600), default=60.0, show_default=True, help="With --trace, s.")
+@judged
+def simulate(**options: Any) -> None:
+    """Play one policy on a scenario or a trace and print its score."""
+    from autoscaler.commands.simulate import simulate as command
+
+    command(**options)
+
+
+@cli.command()
+@click.option("--scenario", "scenarios", multiple=True, help="Only these; repeatable.  [default: the open set]")
+@click.option("--kept", is_flag=True, help="The scenarios kept for the final report instead.")
+@click.option("--policy", type=FILES, help="PDAutoscaler file whose tuning our controller plays with.")
+@click.option("--peer", "peers", multiple=True, help="Only these peers; repeatable.  [default: all]")
+@click.option("--sweep", is_flag=True, help="Each policy at five points of its headroom knob.")
+@click.option("--references", is_flag=True, help="Lower bound, best static, oracle and clairvoyant flipper too (slow: searched).")
+@click.option("--jobs", type=click.IntRange(1, 1024), help="Processes at once.  [default: one per core]")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write one self-contained HTML file.")
+@judged
+def compare(**options: Any) -> None:
+    """Play every policy on every scenario and rank them by cost."""
+    from autoscaler.commands.compare import compare as command
+
+    command(**options)
+
+
 def main() -> None:
     """Entry point. Bad input ends with one clear line per problem and exit code 2, never with a traceback."""
     from autoscaler.refusal import Refusal
