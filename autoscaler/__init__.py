@@ -8,6 +8,7 @@ The rooms, in reading order:
     core/reason.py       the words in which every stage explains itself
     core/observation.py  what was seen, how old it is, whether it may be believed
     core/forecast.py     what is coming, and which model earned the right to say so
+    core/profile.py      how fast one replica is
     core/capacity.py     what one replica carries within its SLO
     core/demand.py       how many replicas that makes, and what bound it
     core/hysteresis.py   tolerance, stabilization, cooldown, steps: demand becomes a target

@@ -11,12 +11,13 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from autoscaler.core.capacity import ReplicaProfile, Shape, Slo
+from autoscaler.core.capacity import Shape, Slo
 from autoscaler.core.decide import Policy
 from autoscaler.core.demand import DemandLimits
 from autoscaler.core.fleet import Fleet, Phase, Pool, Replica, Role, SloKind
 from autoscaler.core.observation import Gap, Gauges, Histogram, Known, RoleSignals, Signals, Traffic, Unknown
 from autoscaler.core.plan import Action, Mode, Outcome, PoolLimits, Verdict
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.core.status import Status
 from autoscaler.ports import Fault, FleetScope, Managed, Unusable
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from autoscaler.core.capacity import ReplicaProfile, Shape, Slo, capacity
+from autoscaler.core.capacity import Shape, Slo, capacity
 from autoscaler.core.demand import DemandLimits, demand, load_of, shape_of
 from autoscaler.core.explain import RoleView, explain
 from autoscaler.core.fleet import ROLE_FACTS, Role, SloKind
@@ -17,6 +17,7 @@ from autoscaler.core.forecast import ForecastLimits, Series, advance, forecast
 from autoscaler.core.hysteresis import Damping, Track, damp, watch
 from autoscaler.core.observation import Freshness, Known, Observation, Unknown
 from autoscaler.core.plan import Mode, Plan, PoolLimits, Wish, plan
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.core.startup import StartUps, learn
 
 

@@ -56,16 +56,23 @@ NOT_ASKED = Unknown(Gap.MISSING, "not asked for")
 class Histogram:
     """Cumulative counts per upper edge over one window, as Prometheus keeps them: `edges` ascending, last one +Inf.
 
-    Counts are requests (or tokens) in the window, not per second, so `samples` can be held against a minimum.
+    Counts are requests (or tokens) in the window, not per second, so `samples` can be held against a minimum. `total` is
+    the sum of what was observed, None where the source keeps none.
     """
 
     edges: tuple[float, ...]
     counts: tuple[float, ...]
+    total: float | None = None
 
     @property
     def samples(self) -> float:
         """Observations in the window."""
         return self.counts[-1] if self.counts else 0.0
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of what was observed; None without samples or without their sum."""
+        return self.total / self.samples if self.total is not None and self.samples > 0 else None
 
     def quantile(self, q: float) -> float | None:
         """The q-quantile (0..1), linear inside a bucket as `histogram_quantile` does; None without samples.
@@ -101,36 +108,43 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """One pod at one scrape: requests waiting and running, KV use (0..1), and the age of that scrape."""
+    """One pod at one scrape: requests waiting and running, KV use (0..1), and the age of that scrape. `deferred` are those of
+    `waiting` that wait for another role's memory or for the transfer, not for this pod's own work.
+    """
 
     waiting: float
     running: float
     kv_usage: float
     age_s: float
+    deferred: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class RoleSignals:
     """What one role's pods report together: engine-side latency, and the work one request brings to this role.
 
-    `tokens_per_request` counts cache-missed prompt tokens for prefill and generated tokens for decode.
+    `tokens_per_request` counts cache-missed prompt tokens for prefill and generated tokens for decode. `service` is how long
+    the work itself takes, waiting excluded: one prompt's prefill, one decode step.
     """
 
     latency: Histogram | Unknown = NOT_ASKED
     tokens_per_request: Reading = NOT_ASKED
+    service: Histogram | Unknown = NOT_ASKED
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """What users send. `offered_rps` is what arrives, not what completes; `source` says how it was had.
 
-    `prompt_tokens` is the whole prompt, cached part included: that is what occupies KV in decode.
+    `prompt_tokens` is the whole prompt, cached part included: that is what occupies KV in decode. `rejected_rps` was turned
+    away before it could be counted in `offered_rps`, first attempts only.
     """
 
     offered_rps: Reading = NOT_ASKED
     source: str = ""
     ttft: Histogram | Unknown = NOT_ASKED
     prompt_tokens: Reading = NOT_ASKED
+    rejected_rps: Reading = NOT_ASKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +159,7 @@ class Signals:
     def unknown(cls, gap: Gap, detail: str) -> Signals:
         """A reading that failed as a whole."""
         gone = Unknown(gap, detail)
-        return cls(gone, {role: RoleSignals(gone, gone) for role in Role}, Traffic(gone, "", gone, gone))
+        return cls(gone, {role: RoleSignals(gone, gone, gone) for role in Role}, Traffic(gone, "", gone, gone, gone))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from autoscaler.core.capacity import ReplicaProfile, Slo
+from autoscaler.core.capacity import Slo
 from autoscaler.core.decide import Policy
 from autoscaler.core.demand import DemandLimits
 from autoscaler.core.fleet import Role, SloKind
@@ -22,6 +22,7 @@ from autoscaler.core.forecast import ForecastLimits
 from autoscaler.core.hysteresis import Damping
 from autoscaler.core.observation import Freshness
 from autoscaler.core.plan import Mode, PoolLimits
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.policy.behaviour import Behaviour
 from autoscaler.policy.fields import ALLOWED, Objection, Section, at_least, at_most, refuse, shown
 from autoscaler.policy.profiles import ProfileSpec, known_engine, known_gateway, known_profile

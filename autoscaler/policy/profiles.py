@@ -18,7 +18,7 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import Field, model_validator
 
-from autoscaler.core.capacity import ReplicaProfile
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.policy.fields import ALLOWED, Objection, Section, default_of, nearest, refuse, shown
 from autoscaler.refusal import Refusal
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from autoscaler.core.capacity import KV_USABLE, ReplicaProfile, Shape, capacity
+from autoscaler.core.capacity import KV_USABLE, Shape, capacity
 from autoscaler.core.decide import Policy
 from autoscaler.core.fleet import ROLE_FACTS, SloKind
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.policy.behaviour import DampingSpec
 from autoscaler.policy.document import Document, Spec
 from autoscaler.policy.fields import Objection

@@ -29,7 +29,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from math import inf, sqrt
 
-from autoscaler.core.capacity import ReplicaProfile
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.simulator.events import Job, Site
 from autoscaler.simulator.metrics import Occupancy, ReplicaMetrics
 from autoscaler.simulator.workload import Request

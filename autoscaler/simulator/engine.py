@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 
-from autoscaler.core.capacity import ReplicaProfile
 from autoscaler.core.fleet import ROLE_FACTS, Fleet, Role, Sizing
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.simulator.batch_server import BatchServer
 from autoscaler.simulator.clients import NEVER, Retries
 from autoscaler.simulator.events import Agenda, Cause, Hooks, Job, LargeBatch, Server, Site

@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Any, Protocol, TypeVar
 
-from autoscaler.core.capacity import ReplicaProfile
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.simulator.metrics import Occupancy, ReplicaMetrics
 from autoscaler.simulator.workload import Request
 

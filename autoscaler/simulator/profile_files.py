@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from autoscaler.core.capacity import ReplicaProfile
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.policy import replica_profile
 from autoscaler.policy.fields import dotted, objections
 from autoscaler.policy.marked_yaml import Marked, NotYaml, read

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from autoscaler.core.capacity import ReplicaProfile
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.simulator.events import Job, Site
 from autoscaler.simulator.metrics import Occupancy, ReplicaMetrics
 from autoscaler.simulator.prefix_cache import PrefixCache

@@ -17,8 +17,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from autoscaler.core.capacity import ReplicaProfile, Slo
+from autoscaler.core.capacity import Slo
 from autoscaler.core.fleet import ROLE_FACTS, Role, Sizing, SloKind
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.policy.fields import Objection, Section, at_least, at_most, refuse
 from autoscaler.policy.profiles import replica_profiles
 from autoscaler.simulator.scenario_load import LoadSpec, RequestSpec

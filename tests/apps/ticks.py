@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from autoscaler.apps.feed import Feed
-from autoscaler.core.capacity import ReplicaProfile, Shape, Slo
+from autoscaler.core.capacity import Shape, Slo
 from autoscaler.core.decide import Memory, Policy, decide
 from autoscaler.core.fleet import Fleet, Phase, Pool, Replica, Role, SloKind
 from autoscaler.core.observation import Gap, Gauges, Histogram, Known, Observation, RoleSignals, Signals, Traffic
 from autoscaler.core.plan import Mode, Outcome, PoolLimits, Verdict
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.core.status import Status, status_of
 
 FLEET = "chat/llama"

@@ -26,8 +26,8 @@ from math import exp, factorial, log, sqrt
 from pathlib import Path
 from random import Random
 
-from autoscaler.core.capacity import ReplicaProfile
 from autoscaler.core.fleet import Role
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.simulator.engine import Engine, FleetSpec, PoolSpec
 from autoscaler.simulator.events import Cause
 from autoscaler.simulator.silicon import form_errors

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.core.capacity import FALLBACK_UTILISATION, MAX_UTILISATION, Bound, Capacity, ReplicaProfile, Shape, Slo, capacity
+from autoscaler.core.capacity import FALLBACK_UTILISATION, MAX_UTILISATION, Bound, Capacity, Shape, Slo, capacity
 from autoscaler.core.fleet import Sizing, SloKind
+from autoscaler.core.profile import ReplicaProfile
 from tests.fakes import PROFILE, SHAPE, SLOS
 
 LLAMA_70B = ReplicaProfile(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from autoscaler.core.capacity import ReplicaProfile
 from autoscaler.core.fleet import Role
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.simulator.engine import Engine, FleetSpec, PoolSpec
 from autoscaler.simulator.events import Cause
 from autoscaler.simulator.front import Admit, Ledger

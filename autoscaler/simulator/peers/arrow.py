@@ -21,9 +21,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from autoscaler.core.capacity import ReplicaProfile
 from autoscaler.core.fleet import Fleet, Phase, Role, Sizing, SloKind
 from autoscaler.core.observation import NOT_ASKED, Freshness, Observation, Unknown, believable
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.simulator.peers import Flip, Wishes, hold, role_sized_by, time_per_token
 
 

@@ -24,9 +24,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from autoscaler.core.capacity import ReplicaProfile
 from autoscaler.core.fleet import ROLE_FACTS, Phase, Pool, Role, Sizing, SloKind
 from autoscaler.core.observation import Freshness, Gauges, Observation, Unknown, believable
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.simulator.peers import Wishes, hold, role_sized_by
 from autoscaler.simulator.peers.profiled import prefill_line
 

@@ -26,9 +26,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from autoscaler.core.capacity import ReplicaProfile
 from autoscaler.core.fleet import ROLE_FACTS, Role, Sizing
 from autoscaler.core.observation import Freshness, Observation, Reading, Unknown, believable
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.simulator.peers import Wishes, hold, mean_of, role_sized_by, time_per_token
 from autoscaler.simulator.peers.behavior import ROUNDING
 from autoscaler.simulator.peers.profiled import PrefillTable, decode_rate

@@ -28,9 +28,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from autoscaler.core.capacity import ReplicaProfile
 from autoscaler.core.decide import Policy
 from autoscaler.core.fleet import ROLE_FACTS, Role, Sizing, SloKind
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.simulator.workload import Request
 
 Seconds = npt.NDArray[np.float64]

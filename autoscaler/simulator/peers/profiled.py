@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoscaler.core.capacity import ReplicaProfile
+from autoscaler.core.profile import ReplicaProfile
 
 PROMPTS = tuple(512.0 * step for step in range(1, 17))  # 512 .. 8,192 tokens
 LOADS = 6

@@ -24,8 +24,8 @@ from prometheus_client.core import Metric
 
 from autoscaler.adapters.kubernetes.api import Api
 from autoscaler.adapters.kubernetes.snapshot import Snapshot
-from autoscaler.core.capacity import ReplicaProfile
 from autoscaler.core.fleet import Phase, Role
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.simulator.engine import Engine, FleetSpec, PoolSpec
 from autoscaler.simulator.exposition import gateway_families, replica_families
 from autoscaler.simulator.pools import SimReplica, StartUp
