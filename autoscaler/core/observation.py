@@ -108,8 +108,8 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """One pod at one scrape: requests waiting and running, KV use (0..1), and the age of that scrape. `deferred` are those of
-    `waiting` that wait for another role's memory or for the transfer, not for this pod's own work.
+    """One pod at one scrape: requests waiting and running, KV use (0..1), and the age of that scrape. `deferred` wait too, but
+    for another role's memory or for the transfer and not for this pod's own work: they are not among `waiting`.
     """
 
     waiting: float
@@ -118,13 +118,26 @@ class Gauges:
     age_s: float
     deferred: float = 0.0
 
+    @classmethod
+    def told(cls, waiting: float, running: float, kv_usage: float, age_s: float, deferred: float = 0.0) -> Gauges:
+        """What an engine tells, with those deferred whom it takes for waiting.
+
+        A pod whose memory is full though it runs nothing stands still until another role fetches what it holds, or fills what
+        it has promised, whatever name its engine has for the queue (vLLM: "capacity"). Full is over half: what waits is a
+        prompt, and few need more than the other half. An engine that hangs with its memory empty is no such pod.
+        """
+        if waiting > 0 and running == 0 and kv_usage > 0.5:
+            return cls(0.0, running, kv_usage, age_s, deferred + waiting)
+        return cls(waiting, running, kv_usage, age_s, deferred)
+
 
 @dataclass(frozen=True, slots=True)
 class RoleSignals:
     """What one role's pods report together: engine-side latency, and the work one request brings to this role.
 
     `tokens_per_request` counts cache-missed prompt tokens for prefill and generated tokens for decode. `service` is how long
-    the work itself takes, waiting excluded: one prompt's prefill, one decode step.
+    the work itself takes, waiting excluded: one prompt's prefill, one decode step. It is there for its mean; a source may tell
+    count and sum alone, and its edges then say nothing.
     """
 
     latency: Histogram | Unknown = NOT_ASKED
@@ -173,7 +186,7 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much of a pool reported freshly: the sums over `reporting` pods, out of `expected`.
+    """How much of a pool reported freshly: the sums over `reporting` pods, out of `expected`; of `kv_usage` the mean.
 
     `unknown` tells why nothing or not everything is known; None when all expected pods reported.
     """
@@ -185,6 +198,7 @@ class Coverage:
     kv_usage: float
     age_s: float
     unknown: Unknown | None
+    deferred: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +235,7 @@ class Observation:
             kv_usage=sum(gauge.kv_usage for gauge in fresh) / len(fresh) if fresh else 0.0,
             age_s=max((gauge.age_s for gauge in fresh), default=math.inf),
             unknown=_why_partial(len(serving), len(fresh), garbled, stale, silent, freshness),
+            deferred=sum(gauge.deferred for gauge in fresh),
         )
 
 

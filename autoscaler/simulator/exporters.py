@@ -25,10 +25,12 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, ThreadingWSGIServer, generate_latest
 
+from autoscaler.core.action import Flip, Outcome
 from autoscaler.core.fleet import Fleet, Role
+from autoscaler.simulator.cluster import SimulatedCluster
 from autoscaler.simulator.engine import Engine
-from autoscaler.simulator.events import Server
 from autoscaler.simulator.exposition import gateway_families, replica_families
+from autoscaler.simulator.replicas import SimReplica
 
 STEP_S = 0.1
 CLOSING_POLL_S = 0.05
@@ -121,9 +123,9 @@ class RealTimeFleet:
         """Bring the engine up to the clock and the pages in step with the replicas. For one thread at a time."""
         with self._lock:
             self._catch_up()
-            servers = {replica.name: replica.server for pool in self._engine.pools.values() for replica in pool.exposed()}
-        if {*servers, GATEWAY} != self._pages.keys():
-            self._open_and_close(servers)
+            replicas = {replica.name: replica for pool in self._engine.pools.values() for replica in pool.exposed()}
+        if {*replicas, GATEWAY} != self._pages.keys():
+            self._open_and_close(replicas)
 
     def fleet(self) -> tuple[Fleet, float]:
         """The fleet as it stands, and the engine's time. Safe to call from any thread."""
@@ -140,6 +142,13 @@ class RealTimeFleet:
             self._engine.scale(role, replicas)
             return True
 
+    def flip(self, flip: Flip) -> Outcome:
+        """Have replicas change their role, if the pools still are what it was decided on. Safe to call from any thread."""
+        with self._lock:
+            self._catch_up()
+            engine = self._engine
+            return SimulatedCluster(engine).apply(engine.spec.key, flip, engine.now, term=0)
+
     def _run(self) -> None:
         while not self._stop.wait(STEP_S):
             self.step()
@@ -151,20 +160,20 @@ class RealTimeFleet:
         except ValueError as fault:
             self.fault = fault
 
-    def _open_and_close(self, servers: Mapping[str, Server]) -> None:
-        for name in self._pages.keys() - servers.keys() - {GATEWAY}:
+    def _open_and_close(self, replicas: Mapping[str, SimReplica]) -> None:
+        for name in self._pages.keys() - replicas.keys() - {GATEWAY}:
             self._pages.pop(name).close()
-        for name in servers.keys() - self._pages.keys():
-            self._pages[name] = _Page(partial(self._replica_page, servers[name]))
+        for name in replicas.keys() - self._pages.keys():
+            self._pages[name] = _Page(partial(self._replica_page, replicas[name]))
         if GATEWAY not in self._pages:
             self._pages[GATEWAY] = _Page(self._gateway_page)
         self._write_targets()
 
-    def _replica_page(self, server: Server) -> list[Metric]:
+    def _replica_page(self, replica: SimReplica) -> list[Metric]:
         with self._lock:
             self._catch_up()
-            server.refresh(self._engine.now)
-            return list(replica_families(server.metrics, server.occupancy(), self._labels.model))
+            replica.refresh(self._engine.now)
+            return list(replica_families(replica.server.metrics, replica.occupancy(), self._labels.model))
 
     def _gateway_page(self) -> list[Metric]:
         with self._lock:

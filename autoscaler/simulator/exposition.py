@@ -19,6 +19,7 @@ Labels = Mapping[str, str]
 
 _REPLICA_HISTOGRAMS: tuple[tuple[str, str, Callable[[ReplicaMetrics], Buckets]], ...] = (
     ("vllm:time_to_first_token_seconds", "Seconds to the first token.", lambda m: m.ttft_s),
+    ("vllm:request_prefill_time_seconds", "Seconds a prompt was computed.", lambda m: m.prefill_s),
     ("vllm:inter_token_latency_seconds", "Seconds between two tokens of a request.", lambda m: m.itl_s),
     ("vllm:request_time_per_output_token_seconds", "Mean seconds per output token of a request.", lambda m: m.tpot_s),
     ("vllm:request_prompt_tokens", "Prompt tokens of a request.", lambda m: m.prompt),
@@ -53,12 +54,14 @@ def replica_families(metrics: ReplicaMetrics, seen: Occupancy, model: str) -> It
 
 
 def gateway_families(metrics: GatewayMetrics, model: str) -> Iterator[Metric]:
-    """What the gateway tells about users' requests."""
+    """What the gateway tells about users' requests, and the sidecar beside it."""
     labels = {"model_name": model, "target_model_name": model, "fairness_id": "default-flow", "priority": "0"}
-    yield _counter("llm_d_epp_request", "Requests that came in.", labels, metrics.arrived)
+    yield _counter("llm_d_epp_request", "Requests that came in.", labels, metrics.let_in)
     yield _gauge("llm_d_epp_request_running", "Requests in flight.", labels, metrics.running)
     for name, text, more, buckets in _GATEWAY_HISTOGRAMS:
         yield _histogram(name, text, {**labels, **more}, buckets(metrics), _go_spelling)
+    rejected, text = "pdautoscaler_sidecar_rejected_requests", "Requests turned away, each counted at its first try."
+    yield _counter(rejected, text, {"model_name": model}, metrics.turned_away_first)
 
 
 def _gauge(name: str, text: str, labels: Labels, value: float) -> Metric:

@@ -7,6 +7,10 @@ Names, labels and edges are vLLM's (V1 engine, reference/engines.md C.1) and, fo
 endpoint picker (C.4). A prefill replica is asked for one token per request, as vLLM's disaggregated set-ups do: it
 counts that request as finished for "length", with one generated token and 0 s per output token. A decode replica
 receives the prompt by transfer and computes only its last token again.
+
+Early rejection stands before the gateway, as the sidecar does: the gateway counts what it let through, and the sidecar's
+own counter (`pdautoscaler_sidecar_rejected_requests_total`) each request that was turned away at its first try. One that is
+let in at a later try is in both; that it counts twice overstates the load by at most what was rejected.
 """
 
 from __future__ import annotations
@@ -22,6 +26,10 @@ TTFT_EDGES_S = (
 )  # fmt: skip
 TOKEN_TIME_EDGES_S = (
     0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
+)  # fmt: skip
+REQUEST_TIME_EDGES_S = (
+    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0,
+    7680.0,
 )  # fmt: skip
 GATEWAY_TTFT_EDGES_S = (
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
@@ -92,7 +100,7 @@ class ReplicaMetrics:
 
     __slots__ = (
         "cached_tokens", "computed_tokens", "cut", "fetched_tokens", "generated_tokens", "generation", "itl_s",
-        "kv_computed", "prompt", "stopped", "tpot_s", "ttft_s",
+        "kv_computed", "prefill_s", "prompt", "stopped", "tpot_s", "ttft_s",
     )  # fmt: skip
 
     def __init__(self, max_model_len: int) -> None:
@@ -100,17 +108,18 @@ class ReplicaMetrics:
         self.computed_tokens = self.cached_tokens = self.fetched_tokens = 0
         self.generated_tokens = 0.0
         self.stopped = self.cut = 0
-        self.ttft_s = Buckets(TTFT_EDGES_S)
+        self.ttft_s, self.prefill_s = Buckets(TTFT_EDGES_S), Buckets(REQUEST_TIME_EDGES_S)
         self.tpot_s, self.itl_s = Buckets(TOKEN_TIME_EDGES_S), Buckets(TOKEN_TIME_EDGES_S)
         self.prompt, self.generation, self.kv_computed = Buckets(edges), Buckets(edges), Buckets(edges)
 
-    def prefilled(self, uncached_tokens: int, cached_tokens: int, ttft_s: float) -> None:
-        """A prompt was computed and its one token given; the request is over for this replica."""
+    def prefilled(self, uncached_tokens: int, cached_tokens: int, ttft_s: float, prefill_s: float) -> None:
+        """A prompt was computed in `prefill_s` and its one token given; the request is over for this replica."""
         self.computed_tokens += uncached_tokens
         self.cached_tokens += cached_tokens
         self.generated_tokens += 1
         self.cut += 1
         self.ttft_s.observe(ttft_s)
+        self.prefill_s.observe(prefill_s)
         self._request(uncached_tokens + cached_tokens, 1, uncached_tokens, 0.0)
 
     def joined(self, prompt_tokens: int, ttft_s: float) -> None:
@@ -142,16 +151,32 @@ class ReplicaMetrics:
 
 class GatewayMetrics:
     """The gateway's counters and histograms. A request counts when it arrives, each try anew, for the gateway knows no
-    tries; its lengths count when it is answered.
+    tries; its lengths count when it is answered. `turned_away` of the tries came no further than the sidecar, and
+    `turned_away_first` of these were first ones.
     """
 
-    __slots__ = ("arrived", "failed", "input_tokens", "output_tokens", "refused", "rejected", "running", "tpot_s", "ttft_s")
+    __slots__ = (
+        "arrived", "failed", "input_tokens", "output_tokens", "refused", "rejected", "running", "tpot_s", "ttft_s",
+        "turned_away", "turned_away_first",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.arrived = self.refused = self.rejected = self.failed = self.running = 0
+        self.turned_away = self.turned_away_first = 0
         self.ttft_s, self.tpot_s = Buckets(GATEWAY_TTFT_EDGES_S), Buckets(GATEWAY_TPOT_EDGES_S)
         self.input_tokens = Buckets(tuple(map(float, GATEWAY_INPUT_EDGES)))
         self.output_tokens = Buckets(tuple(map(float, GATEWAY_OUTPUT_EDGES)))
+
+    @property
+    def let_in(self) -> int:
+        """Tries that came past the sidecar."""
+        return self.arrived - self.turned_away
+
+    def reject(self, first: bool) -> None:
+        """A try was turned away as it arrived."""
+        self.rejected += 1
+        self.turned_away += 1
+        self.turned_away_first += first
 
     def finished(self, prompt_tokens: int, output_tokens: int, tpot_s: float) -> None:
         """A request was answered in full; one token alone has no time per output token."""

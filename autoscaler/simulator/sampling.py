@@ -5,8 +5,10 @@ scrapes nothing changes for the reader; a query at `now` sees the copies of the 
 
     gauges        from the newest scrape, with its age
     histograms    per pod newest - oldest copy in the window, summed over the role's pods
+    service       the same, but only its count and sum: the edges that engines have for it tell nothing
     offered_rps   (newest - oldest) arrivals / the time between them at the gateway; without a gateway the requests
                   that the first role completed plus the change of its waiting + running, over the same time
+    rejected_rps  what the sidecar turned away at a first try, over the same time
 
 A scrape shows `delay_s` after it was made (remote write, rule evaluation), with the age it has by then; between the two
 the reader sees the one before, of gauges, rates and latencies alike. The fleet itself, which replicas there are and in
@@ -27,7 +29,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import accumulate
 
-from autoscaler.core.fleet import ROLE_FACTS, Role, SloKind, Work
+from autoscaler.core.fleet import ROLE_FACTS, Role, Sizing, SloKind, Work
 from autoscaler.core.observation import Gap, Gauges, Histogram, Known, Reading, RoleSignals, Signals, Traffic, Unknown
 from autoscaler.ports import FleetScope
 from autoscaler.simulator.engine import Engine
@@ -43,6 +45,10 @@ _LATENCY: Mapping[SloKind, Callable[[ReplicaMetrics], Buckets]] = {
 _WORK: Mapping[Work, Callable[[ReplicaMetrics], Buckets]] = {
     Work.UNCACHED_PROMPT: lambda metrics: metrics.kv_computed,
     Work.OUTPUT: lambda metrics: metrics.generation,
+}
+_SERVICE: Mapping[Sizing, Callable[[ReplicaMetrics], Buckets]] = {
+    Sizing.QUEUE: lambda metrics: metrics.prefill_s,
+    Sizing.BATCH: lambda metrics: metrics.itl_s,
 }
 
 
@@ -130,18 +136,20 @@ class _Window:
         return RoleSignals(
             latency=self._histogram(_increase(pods, _LATENCY[facts.binding_slo])),
             tokens_per_request=self._mean(_increase(pods, _WORK[facts.work])),
+            service=self._count_and_sum(_increase(pods, _SERVICE[facts.sizing])),
         )
 
     def traffic_at_gateway(self) -> Traffic:
         """What the gateway counted."""
         if self.span_s == 0:
-            return Traffic(self.too_few, "gateway", self.too_few, self.too_few)
+            return Traffic(self.too_few, "gateway", self.too_few, self.too_few, self.too_few)
         old, new = self.scrapes[0].gateway, self.scrapes[-1].gateway
         return Traffic(
-            offered_rps=Known((new.arrived - old.arrived) / self.span_s, self.age_s),
+            offered_rps=Known((new.let_in - old.let_in) / self.span_s, self.age_s),
             source="gateway",
             ttft=self._histogram(new.ttft_s.since(old.ttft_s)),
             prompt_tokens=self._mean(new.input_tokens.since(old.input_tokens)),
+            rejected_rps=self._rejected_rps(),
         )
 
     def traffic_at_pods(self, entry: Role) -> Traffic:
@@ -149,14 +157,19 @@ class _Window:
         pods = self._pods(entry)
         no_gateway = Unknown(Gap.MISSING, "no gateway")
         if not pods:
-            return Traffic(self.too_few, "completions", no_gateway, self.too_few)
+            return Traffic(self.too_few, "completions", no_gateway, self.too_few, self.too_few)
         arrived = sum(_held(new) + new.metrics.completed - _held(old) - old.metrics.completed for old, new in pods)
         return Traffic(
             offered_rps=Known(max(0.0, arrived / self.span_s), self.age_s),
             source="completions",
             ttft=no_gateway,
             prompt_tokens=self._mean(_increase(pods, lambda metrics: metrics.prompt)),
+            rejected_rps=self._rejected_rps(),
         )
+
+    def _rejected_rps(self) -> Reading:
+        old, new = self.scrapes[0].gateway, self.scrapes[-1].gateway
+        return Known((new.turned_away_first - old.turned_away_first) / self.span_s, self.age_s)
 
     def _pods(self, role: Role) -> list[tuple[_PodCopy, _PodCopy]]:
         """First and last copy of each pod of a role that was scraped at least twice."""
@@ -170,7 +183,10 @@ class _Window:
     def _histogram(self, increase: Buckets | None) -> Histogram | Unknown:
         if increase is None:
             return self.too_few
-        return Histogram((*increase.edges, math.inf), tuple(accumulate(increase.counts)))
+        return Histogram((*increase.edges, math.inf), tuple(accumulate(increase.counts)), increase.total)
+
+    def _count_and_sum(self, increase: Buckets | None) -> Histogram | Unknown:
+        return self.too_few if increase is None else Histogram((math.inf,), (increase.samples,), increase.total)
 
     def _mean(self, increase: Buckets | None) -> Reading:
         if increase is None:
@@ -187,12 +203,12 @@ def _increase(pods: list[tuple[_PodCopy, _PodCopy]], pick: Callable[[ReplicaMetr
 
 
 def _held(copy: _PodCopy) -> float:
-    return copy.gauges.waiting + copy.gauges.running
+    return copy.gauges.waiting + copy.gauges.deferred + copy.gauges.running
 
 
 def _gauges(occupancy: Occupancy) -> Gauges:
     """Waiting for room is what calls for replicas; waiting for KV to arrive is the link's affair (engines.md C.1)."""
-    return Gauges(occupancy.waiting, occupancy.running, occupancy.kv_usage, age_s=0.0)
+    return Gauges.told(occupancy.waiting, occupancy.running, occupancy.kv_usage, 0.0, occupancy.deferred)
 
 
 def _gauges_at(visible: Sequence[_Scrape], now: float) -> Mapping[str, Gauges] | Unknown:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from autoscaler.simulator.metrics import GATEWAY_TTFT_EDGES_S, TOKEN_TIME_EDGES_S, TTFT_EDGES_S
+from autoscaler.simulator.metrics import GATEWAY_TTFT_EDGES_S, REQUEST_TIME_EDGES_S, TOKEN_TIME_EDGES_S, TTFT_EDGES_S
 
 TOKEN_EDGES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
@@ -25,6 +25,7 @@ class Step:
     completed: int = 0
     ttft_s: Sequence[float] = ()
     tpot_s: Sequence[float] = ()
+    prefill_s: float = 0.0
     prompt_tokens: int = 0
     computed_tokens: int = 0
     generated_tokens: int = 0
@@ -71,6 +72,7 @@ class Engine:
         success = Counter("vllm:request_success", "-", ["model_name", "engine", "finished_reason"], registry=self.registry)
         self._stopped, self._cut = success.labels(model, 0, "stop"), success.labels(model, 0, "length")
         self._ttft = self._histogram("vllm:time_to_first_token_seconds", TTFT_EDGES_S)
+        self._prefill = self._histogram("vllm:request_prefill_time_seconds", REQUEST_TIME_EDGES_S)
         self._tpot = self._histogram(names.tpot, TOKEN_TIME_EDGES_S)
         self._second = self._histogram(names.second_tpot, TOKEN_TIME_EDGES_S) if names.second_tpot else None
         self._prompt = self._histogram("vllm:request_prompt_tokens", TOKEN_EDGES)
@@ -90,6 +92,7 @@ class Engine:
             if self._second:
                 self._second.observe(SECOND_TPOT_S)
         for _ in range(step.completed):
+            self._prefill.observe(step.prefill_s)
             self._prompt.observe(step.prompt_tokens)
             self._computed.observe(step.computed_tokens)
             self._generated.observe(step.generated_tokens)
@@ -106,11 +109,17 @@ class Engine:
 
 
 class Gateway:
-    """The metrics of one endpoint picker for one model: per scrape, `arrivals` requests with these times to first token."""
+    """The metrics of one endpoint picker for one model: per scrape, `arrivals` requests with these times to first token; and
+    of the sidecar before it, which turns `rejected` more away.
+    """
 
-    def __init__(self, model: str, arrivals: int, ttft_s: Sequence[float], unstreamed_s: Sequence[float]) -> None:
+    def __init__(
+        self, model: str, arrivals: int, ttft_s: Sequence[float], unstreamed_s: Sequence[float], rejected: int = 0
+    ) -> None:
         self.registry = CollectorRegistry()
-        self._arrivals, self._ttft_s, self._unstreamed_s = arrivals, ttft_s, unstreamed_s
+        self._arrivals, self._ttft_s, self._unstreamed_s, self._rejected = arrivals, ttft_s, unstreamed_s, rejected
+        turned_away = Counter("pdautoscaler_sidecar_rejected_requests", "-", ["model_name"], registry=self.registry)
+        self._turned_away = turned_away.labels(model)
         labels = {"model_name": model, "target_model_name": model, "fairness_id": "default", "priority": "0"}
         self._requests = Counter("llm_d_epp_request", "-", list(labels), registry=self.registry).labels(**labels)
         names = [*labels, "streaming"]
@@ -121,6 +130,7 @@ class Gateway:
     def step(self) -> None:
         """One scrape interval later."""
         self._requests.inc(self._arrivals)
+        self._turned_away.inc(self._rejected)
         for value in self._ttft_s:
             self._streamed.observe(value)
         for value in self._unstreamed_s:

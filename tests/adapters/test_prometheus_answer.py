@@ -35,6 +35,19 @@ def test_edges_are_numbers_however_they_are_spelled() -> None:
     assert latency({"1e-03": "1", "0.01": "2", "1": "3", "+Inf": "4"}) == Histogram((0.001, 0.01, 1.0, math.inf), (1, 2, 3, 4))
 
 
+@pytest.mark.parametrize(("told", "total"), [("2.5", 2.5), ("0", 0.0), ("NaN", None), ("+Inf", None)])
+def test_a_row_without_an_edge_is_the_sum_and_no_number_is_no_sum(told: str, total: float | None) -> None:
+    sum_row = {"metric": {"signal": "prefill.latency", "namespace": "prod", "model_name": "chat"}, "value": [0, told]}
+    answer = tabulate([*rows("prefill.latency", {"1": "3", "+Inf": "4"}), sum_row])
+    assert answer.histogram("prefill.latency", OWNER) == Histogram((1.0, math.inf), (3, 4), total)
+
+
+def test_a_query_that_forgets_the_edges_is_told_so() -> None:
+    sum_row = {"metric": {"signal": "prefill.latency", "namespace": "prod", "model_name": "chat"}, "value": [0, "7"]}
+    unknown = tabulate([sum_row]).histogram("prefill.latency", OWNER)
+    assert unknown == Unknown(Gap.MALFORMED, "prefill.latency is answered without le; its query must aggregate by le too")
+
+
 def test_two_spellings_of_an_edge_are_parts_of_one_count() -> None:
     """While servers are upgraded, half the pods' buckets say le="1" and the other half le="1.0"."""
     assert latency({"1": "3", "1.0": "4", "+Inf": "10"}) == Histogram((1.0, math.inf), (7, 10))
@@ -145,6 +158,12 @@ def test_a_pod_that_lacks_one_gauge_is_left_out_and_never_read_as_zero(signal: s
     assert set(gauges(Altered().having(f"pods.{signal}", PODS[0], "NaN").read())) == set(PODS[1:])
 
 
+def test_a_pod_that_no_row_says_defers_anybody_defers_nobody() -> None:
+    told = {pod: gauge.deferred for pod, gauge in gauges(Altered().having("pods.deferred", PODS[2], "4").read()).items()}
+    assert told == dict.fromkeys(PODS, 0) | {PODS[2]: 4}
+    assert set(gauges(Altered().having("pods.deferred", PODS[2], "NaN").read())) == set(PODS) - {PODS[2]}
+
+
 def test_when_every_pod_lacks_the_same_gauge_it_is_named() -> None:
     altered = Altered()
     for pod in PODS:
@@ -185,8 +204,9 @@ def test_two_fleets_of_one_model_in_one_namespace_are_ambiguous_and_keep_their_g
     for scope, other in ((first, second), (second, first)):
         one = read[scope.key]
         assert len(gauges(one)) == 4
-        roles = [reading for role in one.roles.values() for reading in (role.latency, role.tokens_per_request)]
-        for reading in (*roles, one.traffic.offered_rps, one.traffic.ttft, one.traffic.prompt_tokens):
+        roles = [reading for role in one.roles.values() for reading in (role.latency, role.tokens_per_request, role.service)]
+        traffic = one.traffic
+        for reading in (*roles, traffic.offered_rps, traffic.ttft, traffic.prompt_tokens, traffic.rejected_rps):
             assert reading == Unknown(Gap.AMBIGUOUS, f"{other.key} has the same namespace and model")
 
 

@@ -69,7 +69,6 @@ FAULTS = [
     pytest.param(http(vector({"metric": {}, "value": [1, "1"]})), Gap.MALFORMED, "no 'signal'", id="no signal"),
     pytest.param(http(vector({"metric": {"signal": "prefill.latency"}})), Gap.MALFORMED, "no 'value'", id="no value"),
     pytest.param(http(vector(row("pods.waiting", "many"))), Gap.MALFORMED, "could not convert", id="a word"),
-    pytest.param(http(vector(row("prefill.latency"))), Gap.MALFORMED, "no 'le'", id="no le"),
     pytest.param(http(vector(row("prefill.latency", le="wide"))), Gap.MALFORMED, "could not convert", id="le a word"),
     pytest.param(
         http(vector({"metric": {"signal": "prefill.latency"}, "histogram": [1.0, {"count": "3"}]})),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import get_args
 
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.adapters.prometheus import load_profiles, queries_for
-from autoscaler.adapters.prometheus.profile import SHAPES, PodSignal, Query, parse_profile
+from autoscaler.adapters.prometheus.profile import NEEDED_OF_PODS, SHAPES, PodSignal, Query, parse_profile
 from autoscaler.adapters.prometheus.promql import Shard, any_of, deal, render
 from autoscaler.core.fleet import Role
 from autoscaler.core.observation import Gauges
@@ -104,6 +104,16 @@ def test_a_plain_list_of_pods_stays_plain() -> None:
 
 def test_the_gauges_of_a_profile_are_those_of_the_core_in_their_order() -> None:
     assert get_args(PodSignal) == tuple(field.name for field in fields(Gauges))
+    assert tuple(field.name for field in fields(Gauges) if field.default is MISSING) == NEEDED_OF_PODS
+
+
+@pytest.mark.parametrize("name", ["prefill.latency", "decode.latency", "prefill.service", "decode.service", "traffic.ttft"])
+def test_a_histograms_query_asks_for_its_sum_too(name: str) -> None:
+    """In every alternative: a mean from another version's sum would be of other things."""
+    merged = queries_for("vllm", "llm-d", {}, PROFILES)
+    asked = re.findall(r"increase\(.*", merged[name].promql)
+    assert asked
+    assert all(re.search(r'__name__=~"[\w:]+_\(bucket\|sum\)"', one) for one in asked)
 
 
 def test_every_signal_of_every_profile_has_a_shape() -> None:
@@ -179,7 +189,7 @@ ENGINE = {"scope": "engine", "pods": dict.fromkeys(get_args(PodSignal), "x"), "t
         ({"role": {}}, ["role: Extra inputs are not permitted"]),
         ({"pods": {"waiting": "x", "running": "x"}}, ["pods.kv_usage: an engine profile must have it", "pods.age_s: an engine"]),
         ({"roles": {"decoder": {"latency": "x"}}}, ["roles.decoder: Input should be 'prefill' or 'decode'"]),
-        ({"roles": {"decode": {"late": "x"}}}, ["roles.decode.late: Input should be 'latency' or 'tokens_per_request'"]),
+        ({"roles": {"decode": {"late": "x"}}}, ["roles.decode.late: Input should be 'latency', 'tokens_per_request' or"]),
         ({"roles": {"decode": {"latency": "$pod"}}}, ["decode.latency: placeholder $pod is unknown; did you mean $pods?"]),
         ({"traffic": {"source": "s"}}, ["traffic.offered_rps: must be there"]),
         ({"scope": "gateway"}, ["pods, roles: a gateway profile has only traffic"]),

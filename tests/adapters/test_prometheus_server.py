@@ -7,6 +7,7 @@ and starts the server. Prometheus looks for its targets every 5 s, so most of th
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -47,7 +48,9 @@ FLEETS = {
     "silent": scope("silent", ("silent-p-0",), ("silent-d-0",), gateway="llm-d"),
     "asleep": scope("asleep", (), ()),
 }
-PREFILL = Step(completed=10, ttft_s=[0.2] * 8 + [2.0] * 2, prompt_tokens=1500, computed_tokens=1200, generated_tokens=1)
+PREFILL = Step(
+    completed=10, ttft_s=[0.2] * 8 + [2.0] * 2, prefill_s=0.125, prompt_tokens=1500, computed_tokens=1200, generated_tokens=1
+)
 DECODE = Step(completed=20, tpot_s=[0.02] * 19 + [0.06], prompt_tokens=1500, computed_tokens=1, generated_tokens=210)
 IDLE = Step()
 
@@ -69,7 +72,7 @@ def populate(exporters: Exporters) -> None:
     for pod in ("frozen-p-0", "frozen-d-0"):
         add(exporters, pod, Frozen("frozen", time.time() - FROZEN_FOR_S))
     for model, pod in (("modern", "epp-0"), (STRANGE, "epp-1")):
-        add(exporters, pod, Gateway(model, 30, [0.3] * 9 + [4.5], unstreamed_s=[50.0] * 5))
+        add(exporters, pod, Gateway(model, 30, [0.3] * 9 + [4.5], unstreamed_s=[50.0] * 5, rejected=6))
 
 
 def add(exporters: Exporters, pod: str, source: Engine | Gateway | Frozen) -> None:
@@ -121,7 +124,15 @@ def test_gauges_are_summed_over_ranks_and_kv_use_is_the_fullest_rank(signals: Ma
 
 
 def test_deferred_requests_do_not_wait_for_capacity(signals: Mapping[str, Signals]) -> None:
-    assert pods(signals["modern"])["modern-p-1"].waiting == 3  # and 5 deferred
+    pod = pods(signals["modern"])["modern-p-1"]
+    assert (pod.waiting, pod.deferred) == (3, 5)
+
+
+def test_a_pod_that_defers_nobody_and_an_engine_that_tells_no_reasons_are_known_all_the_same(
+    signals: Mapping[str, Signals],
+) -> None:
+    assert pods(signals["modern"])["modern-d-0"].deferred == 0
+    assert {pod.deferred for pod in pods(signals["older"]).values()} == {0}
 
 
 def test_an_older_engine_is_read_by_its_older_names(signals: Mapping[str, Signals]) -> None:
@@ -157,6 +168,29 @@ def test_a_percentile_is_interpolated_in_its_bucket_and_comes_with_its_samples(s
 def test_the_per_request_tpot_is_preferred_where_there_are_two(signals: Mapping[str, Signals]) -> None:
     tpot = histogram(signals["modern"].roles[Role.DECODE].latency)
     assert tpot.quantile(1.0) == pytest.approx(0.075)  # the other one shows 79 s
+
+
+def test_means_come_from_sums_and_not_from_the_middle_of_buckets(signals: Mapping[str, Signals]) -> None:
+    """Eight first tokens after 0.2 s and two after 2 s; nineteen requests at 20 ms per token and one at 60 ms."""
+    modern = signals["modern"]
+    assert histogram(modern.roles[Role.PREFILL].latency).mean == pytest.approx(0.56)
+    assert histogram(modern.roles[Role.DECODE].latency).mean == pytest.approx(0.022)
+    assert histogram(modern.traffic.ttft).mean == pytest.approx(0.72)
+
+
+def test_the_work_itself_is_told_by_its_mean_alone(signals: Mapping[str, Signals]) -> None:
+    """125 ms are below the lowest edge that vLLM has for a prompt's computation."""
+    prefill, decode = (histogram(signals["modern"].roles[role].service) for role in Role)
+    assert prefill.edges == (math.inf,)
+    assert prefill.mean == pytest.approx(0.125)
+    assert decode.mean == pytest.approx(79.0)  # the time between tokens, which is the other one's latency here
+    assert histogram(signals["older"].roles[Role.DECODE].service).mean == pytest.approx(0.022)  # by its older name
+
+
+def test_what_the_sidecar_turned_away_is_told_beside_what_arrived(signals: Mapping[str, Signals]) -> None:
+    traffic = signals["modern"].traffic
+    assert known(traffic.rejected_rps) / known(traffic.offered_rps) == pytest.approx(6 / 30)
+    assert gap(signals["older"].traffic.rejected_rps) is Gap.MISSING  # no sidecar
 
 
 def test_tokens_per_request_are_computed_ones_for_prefill_and_generated_ones_for_decode(signals: Mapping[str, Signals]) -> None:

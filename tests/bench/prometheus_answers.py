@@ -42,6 +42,8 @@ EDGES: Mapping[str, Sequence[float]] = {
     "prefill.latency": TTFT_EDGES_S,
     "decode.latency": TOKEN_TIME_EDGES_S,
     "traffic.ttft": GATEWAY_TTFT_EDGES_S,
+    "prefill.service": (),
+    "decode.service": (),
 }
 # (lowest, highest) of what a steady fleet shows: 128 requests a second for 64 replicas, prompts of 1,500 tokens.
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -49,13 +51,16 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "pods.running": (4, 48),
     "pods.kv_usage": (0.2, 0.7),
     "pods.age_s": (0.2, 14.8),
+    "pods.deferred": (1, 3),
     "prefill.tokens_per_request": (1100, 1200),
     "decode.tokens_per_request": (190, 210),
     "traffic.offered_rps": (39, 41),
+    "traffic.rejected_rps": (0, 1),
     "traffic.prompt_tokens": (1480, 1520),
     "traffic.age_s": (0.2, 14.8),
 }
-WHOLE = frozenset({"pods.waiting", "pods.running"})
+WHOLE = frozenset({"pods.waiting", "pods.running", "pods.deferred"})
+TOLD_BY_EVERY = {"pods.deferred": 4}  # a pod that defers nothing is not in the answer
 LOAD = frozenset({"traffic.offered_rps"})
 _SIGNAL = re.compile(r', "signal", "([^"]+)", "", ""\)')
 _PODS = re.compile(r'pod=~"([^"]*)"')
@@ -129,7 +134,7 @@ class Answers:
         shape = SHAPES[signal]
         per_pod = shape.owner == "pod"
         of = {(scope.namespace, owner): scope.key for scope in scopes for owner in (_pods(scope) if per_pod else [scope.model])}
-        for (namespace, owner), key in sorted(of.items()):
+        for (namespace, owner), key in sorted(of.items())[:: TOLD_BY_EVERY.get(signal, 1)]:
             labels = {"namespace": namespace, shape.owner: owner, "signal": signal}
             if shape.buckets:
                 yield from self._buckets(labels, EDGES[signal])
@@ -141,6 +146,7 @@ class Answers:
         steps = (self._random.randrange(40) * 60 / 59.4 for _ in range(len(edges) + 1))
         for edge, count in zip([*map(repr, edges), "+Inf"], accumulate(steps), strict=True):
             yield _row({"le": edge, **labels}, count)
+        yield _row(labels, self._random.uniform(50, 5000))
 
 
 class CannedPrometheus(HTTPAdapter):

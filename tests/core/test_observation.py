@@ -41,6 +41,30 @@ def old(name: str) -> Replica:
     return Replica(name, Phase.SERVING, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("waiting", "running", "kv_usage", "told"),
+    [
+        (3, 0, 0.9, (0, 5)),
+        (3, 1, 0.9, (3, 2)),  # it works: what waits, waits for it
+        (3, 0, 0.1, (3, 2)),  # it hangs, and nobody's memory is in the way
+        (0, 0, 0.9, (0, 2)),
+    ],
+)
+def test_a_pod_that_runs_nothing_with_its_memory_full_defers_its_whole_queue(
+    waiting: float, running: float, kv_usage: float, told: tuple[float, float]
+) -> None:
+    seen = Gauges.told(waiting, running, kv_usage, 1.0, deferred=2)
+    assert (seen.waiting, seen.deferred) == told
+    assert (seen.running, seen.kv_usage, seen.age_s) == (running, kv_usage, 1.0)
+
+
+def test_a_mean_needs_the_sum_and_a_sample() -> None:
+    edges = (1.0, math.inf)
+    assert Histogram(edges, (3, 4), 6.0).mean == 1.5
+    assert Histogram(edges, (3, 4)).mean is None
+    assert Histogram(edges, (0, 0), 0.0).mean is None
+
+
 def test_the_gauges_of_serving_pods_add_up() -> None:
     seen = fleet(pool(Role.PREFILL, 4, serving=3, starting=1))
     part = look(seen, signals(seen, waiting={Role.PREFILL: 6.0}, running={Role.PREFILL: 3.0})).coverage(Role.PREFILL, FRESH)

@@ -19,6 +19,7 @@ PER_TOKEN = "0.01 0.025 0.05 0.075 0.1 0.15 0.2 0.3 0.4 0.5 0.75 1.0 2.5 5.0 7.5
 TOKENS = (
     "1.0 2.0 5.0 10.0 20.0 50.0 100.0 200.0 500.0 1000.0 2000.0 5000.0 10000.0 20000.0 50000.0 100000.0 +Inf"  # context 131,072
 )
+REQUEST_TIME = "0.3 0.5 0.8 1.0 1.5 2.0 2.5 5.0 10.0 15.0 20.0 30.0 40.0 50.0 60.0 120.0 240.0 480.0 960.0 1920.0 7680.0 +Inf"
 GATEWAY_TTFT = "0.005 0.025 0.05 0.1 0.2 0.4 0.6 0.8 1 1.25 1.5 2 3 4 5 6 8 10 15 20 30 45 60 120 +Inf"
 GATEWAY_TPOT = "0.0005 0.00205 0.005 0.01 0.02 0.04 0.06 0.08 0.1 0.125 0.15 0.2 0.3 0.4 0.5 0.6 0.8 1 2 +Inf"
 GATEWAY_OUTPUT = "1 8 16 32 64 128 256 512 1024 2048 4096 8192"
@@ -38,6 +39,7 @@ ENGINE_SERIES = {
 }
 ENGINE_HISTOGRAMS = {
     "vllm:time_to_first_token_seconds": TTFT,
+    "vllm:request_prefill_time_seconds": REQUEST_TIME,
     "vllm:inter_token_latency_seconds": PER_TOKEN,
     "vllm:request_time_per_output_token_seconds": PER_TOKEN,
     "vllm:request_prompt_tokens": TOKENS,
@@ -45,6 +47,7 @@ ENGINE_HISTOGRAMS = {
     "vllm:request_prefill_kv_computed_tokens": TOKENS,
 }
 GATEWAY_SERIES = {"llm_d_epp_request_total": GATEWAY_LABELS, "llm_d_epp_request_running": GATEWAY_LABELS}
+SIDECAR_SERIES = {"pdautoscaler_sidecar_rejected_requests_total": {"model_name"}}
 GATEWAY_HISTOGRAMS = {
     "llm_d_epp_request_ttft_seconds": GATEWAY_TTFT,
     "llm_d_epp_request_streaming_tpot_seconds": GATEWAY_TPOT,
@@ -116,7 +119,7 @@ def test_the_gateway_has_llm_d_names_labels_and_edges(fleet: Engine) -> None:
     shown = gateway(fleet)
     histograms = histogram_series(GATEWAY_HISTOGRAMS, GATEWAY_LABELS)
     histograms |= histogram_series({"llm_d_epp_request_ttft_seconds": ""}, GATEWAY_LABELS | {"streaming"})
-    assert shown.series() == GATEWAY_SERIES | histograms
+    assert shown.series() == GATEWAY_SERIES | SIDECAR_SERIES | histograms
     assert {name: shown.edges(name) for name in GATEWAY_HISTOGRAMS} == GATEWAY_HISTOGRAMS
 
 
@@ -131,6 +134,8 @@ def test_a_prefill_replica_counts_one_token_per_request_and_ends_it_for_length(f
     assert shown.value("vllm:request_prefill_kv_computed_tokens_sum") == 560
     assert shown.value("vllm:time_to_first_token_seconds_sum") == pytest.approx(0.16 + 0.3 + 0.4)
     assert shown.value("vllm:time_to_first_token_seconds_bucket", le="0.25") == 1
+    assert shown.value("vllm:request_prefill_time_seconds_sum") == pytest.approx(3 * 0.1 + 560 * 0.001)
+    assert shown.value("vllm:request_prefill_time_seconds_count") == 3
     assert shown.value("vllm:request_time_per_output_token_seconds_bucket", le="0.01") == 3
 
 
@@ -154,6 +159,15 @@ def test_the_gateway_counts_users_latency_from_arrival(fleet: Engine) -> None:
     assert shown.value("llm_d_epp_request_ttft_seconds_bucket", streaming="true", le="0.4") == 2
     assert shown.value("llm_d_epp_request_input_tokens_sum") == 600
     assert shown.value("llm_d_epp_request_streaming_tpot_seconds_count") == 2  # one token alone has none
+
+
+def test_who_is_turned_away_is_counted_by_the_sidecar_and_not_by_the_gateway() -> None:
+    requests = [Request(number, float(number), 100, 0, 5) for number in range(3)]
+    fleet = engine(requests, admit=lambda request, now: request.id > 0)
+    fleet.advance(10.0)
+    shown = gateway(fleet)
+    assert shown.value("llm_d_epp_request_total") == 2
+    assert shown.value("pdautoscaler_sidecar_rejected_requests_total", model_name="llama") == 1
 
 
 def test_waiting_is_split_into_room_and_transfer() -> None:

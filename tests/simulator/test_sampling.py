@@ -9,6 +9,7 @@ import pytest
 from autoscaler.core.fleet import Role
 from autoscaler.core.observation import Gap, Gauges, Histogram, Known, Signals, Unknown
 from autoscaler.ports import FleetScope
+from autoscaler.simulator.clients import Retries
 from autoscaler.simulator.engine import Engine
 from autoscaler.simulator.flips import LABEL
 from autoscaler.simulator.sampling import SampledSignals
@@ -98,6 +99,49 @@ def test_each_role_shows_the_latency_that_binds_it_and_the_work_that_feeds_it() 
     assert decode.share_within(0.025) == (1.0, 1.0)
 
 
+def test_the_work_itself_is_told_by_count_and_sum_without_the_waiting() -> None:
+    """Prompts of 1,000 tokens take 1.1 s and one comes every second, so they wait ever longer; alone in decode, a request of
+    10 tokens has steps of 11 ms and 10 us per token it holds.
+    """
+    fleet = engine([Request(number, float(number), 1_000, 0, 10) for number in range(600)])
+    signals = SampledSignals(fleet)
+    scraped(fleet, signals, 300.0)
+    roles = read(signals, fleet, 300.0).roles
+    prefill, decode = roles[Role.PREFILL], roles[Role.DECODE]
+    assert isinstance(prefill.service, Histogram)
+    assert isinstance(prefill.latency, Histogram)
+    assert isinstance(decode.service, Histogram)
+    assert prefill.service.edges == (math.inf,)
+    assert prefill.service.mean == pytest.approx(1.1)
+    assert prefill.latency.mean == pytest.approx(1.1 + 0.1 * 245, rel=0.05)  # the 245th or so, and each waits 0.1 s more
+    assert decode.service.mean == pytest.approx(0.011 + 1e-5 * 1_005, rel=0.001)
+
+
+def test_a_prefill_pod_that_stands_still_for_its_kv_has_a_deferred_queue_and_the_load_stays_known() -> None:
+    """Decode holds one request at a time, for 100 s. Prefill has room for four prompts, and 26 more pile up behind these."""
+    profile = changed(kv_tokens=400, max_seqs=1, decode_s=(10.0, 0.0, 0.0), prefill_s=(0.01, 0.0, 0.0))
+    fleet = engine([Request(number, number / 2, 100, 0, 10) for number in range(200)], spec(profile=profile))
+    signals = SampledSignals(fleet)
+    scraped(fleet, signals, 15.0)
+    seen = _gauges(read(signals, fleet, 15.0))
+    assert (seen["prefill-0"].waiting, seen["prefill-0"].deferred) == (0, 26)
+    assert (seen["decode-0"].running, seen["decode-0"].waiting) == (1, 4)
+    scraped(fleet, signals, 60.0)
+    assert known(read(signals, fleet, 60.0, gateway=None).traffic.offered_rps) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("gateway", ["llm-d", None])
+def test_what_is_turned_away_is_told_once_per_request_and_beside_what_arrives(gateway: str | None) -> None:
+    """Of four requests a second, every other one is turned away, and its client tries twice more, in vain."""
+    requests = [Request(number, number / 4, 10, 0, 2) for number in range(600)]
+    fleet = engine(requests, even(retries=Retries(2, 0.5, 8.0, 0.0)), admit=lambda request, now: request.id % 2 == 0)
+    signals = SampledSignals(fleet)
+    scraped(fleet, signals, 120.0)
+    traffic = read(signals, fleet, 120.0, gateway).traffic
+    assert (known(traffic.offered_rps), known(traffic.rejected_rps)) == pytest.approx((2.0, 2.0), rel=0.02)
+    assert fleet.gateway.rejected > 2 * fleet.gateway.turned_away_first
+
+
 def test_a_pod_that_went_counts_until_its_last_scrape_and_leaves_the_gauges() -> None:
     """Two prefill replicas share one request per second; prefill-1 is drained at 100 s and gone by 105 s.
 
@@ -178,7 +222,9 @@ def test_one_scrape_gives_gauges_but_no_rates(gateway: str | None) -> None:
     seen = read(signals, fleet, 15.0, gateway)
     assert len(_gauges(seen)) == 2
     assert isinstance(seen.traffic.offered_rps, Unknown)
-    assert all(isinstance(role.latency, Unknown) and isinstance(role.tokens_per_request, Unknown) for role in seen.roles.values())
+    assert isinstance(seen.traffic.rejected_rps, Unknown)
+    told = [one for role in seen.roles.values() for one in (role.latency, role.tokens_per_request, role.service)]
+    assert all(isinstance(one, Unknown) for one in told)
 
 
 def test_no_traffic_is_a_known_zero_but_its_means_are_unknown() -> None:

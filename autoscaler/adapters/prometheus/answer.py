@@ -7,6 +7,8 @@ it ("1.0", "0.001"), and while servers or engines are upgraded a window holds bo
 with a part of the counts, so equal edges are added. Counts are then made to rise with the edges (as `histogram_quantile`
 does), since pods of different versions may have different edges: at an edge only some of them have, the others count for
 nothing, and the sum of the edge below is the better lower bound.
+
+A histogram's row without `le` is the sum of what was observed.
 """
 
 from __future__ import annotations
@@ -47,8 +49,12 @@ class Answer:
 
     def histogram(self, signal: str, owner: Owner) -> Histogram | Unknown:
         """One histogram over the window."""
-        buckets = self.buckets.get(signal, {}).get(owner)
-        return self._missing(signal, owner, self.buckets) if buckets is None else _histogram(signal, buckets)
+        buckets, total = self.buckets.get(signal, {}).get(owner), self.number(signal, owner)
+        if buckets is not None:
+            return _histogram(signal, buckets, total)
+        if total is not None:
+            return Unknown(Gap.MALFORMED, f"{signal} is answered without le; its query must aggregate by le too")
+        return self._missing(signal, owner, self.buckets)
 
     def _missing(self, signal: str, owner: Owner, answered: Mapping[str, Mapping[Owner, object]]) -> Unknown:
         namespace, model = owner
@@ -69,9 +75,9 @@ def tabulate(rows: Iterable[Row]) -> Answer:
             raise ValueError(f"{signal} is answered by a native histogram; its query must return classic buckets or a number")
         _, text = row["value"]
         owner = (metric.get("namespace", ""), metric.get(shape.owner, ""))
-        if shape.buckets:
+        if shape.buckets and (bound := metric.get("le")) is not None:
             edges = buckets[signal].setdefault(owner, {})
-            edge = float(metric["le"])
+            edge = float(bound)
             edges[edge] = edges.get(edge, 0.0) + float(text)
         elif owner in (column := numbers[signal]):
             raise ValueError(
@@ -82,11 +88,12 @@ def tabulate(rows: Iterable[Row]) -> Answer:
     return answer
 
 
-def _histogram(signal: str, buckets: Mapping[float, float]) -> Histogram | Unknown:
+def _histogram(signal: str, buckets: Mapping[float, float], total: float | None) -> Histogram | Unknown:
     edges = sorted(buckets)
     if any(map(math.isnan, edges)) or edges[-1] != math.inf:
         return Unknown(Gap.MALFORMED, f"{signal} has no +Inf bucket among its {len(edges)} edges, so nobody knows the total")
     counts = [buckets[edge] for edge in edges]
     if not all(map(math.isfinite, counts)):
         return Unknown(Gap.NOT_A_NUMBER, f"{signal} has a bucket count that is no number")
-    return Histogram(tuple(edges), tuple(accumulate(counts, max)))
+    known_total = total if total is not None and math.isfinite(total) else None
+    return Histogram(tuple(edges), tuple(accumulate(counts, max)), known_total)

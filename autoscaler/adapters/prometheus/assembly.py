@@ -1,8 +1,8 @@
 """Which part of an answer is one fleet's, and how old is it?
 
 What is summed over pods is as old as the oldest of them; what the gateway tells is as old as the gateway's own samples.
-Nothing is filled in: a pod that lacks a gauge is left out, a sum that is not there is `Unknown`, and a fleet whose sums are
-mixed with another's keeps its gauges, which come per pod, and loses the rest.
+Nothing is filled in: a pod that lacks a gauge it must have is left out, a sum that is not there is `Unknown`, and a fleet
+whose sums are mixed with another's keeps its gauges, which come per pod, and loses the rest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from autoscaler.adapters.prometheus.answer import Answer
-from autoscaler.adapters.prometheus.profile import PodSignal, Query
+from autoscaler.adapters.prometheus.profile import NEEDED_OF_PODS, PodSignal, Query
 from autoscaler.core.observation import Gap, Gauges, Histogram, Known, Reading, RoleSignals, Signals, Traffic, Unknown
 from autoscaler.ports import FleetScope
 
@@ -22,10 +22,15 @@ def signals_of(scope: FleetScope, queries: Mapping[str, Query], source: str, ans
     """One fleet's signals out of its shard's answer. `shared` is why its sums cannot be told from another fleet's, if so."""
     gauges = _gauges(scope, answer)
     if shared is not None:
-        return Signals(gauges, dict.fromkeys(scope.pods, RoleSignals(shared, shared)), Traffic(shared, source, shared, shared))
+        roles = dict.fromkeys(scope.pods, RoleSignals(shared, shared, shared))
+        return Signals(gauges, roles, Traffic(shared, source, shared, shared, shared))
     sums = _Sums(scope, queries, answer, gauges)
     roles = {
-        role: RoleSignals(sums.histogram(f"{role}.latency"), sums.reading(f"{role}.tokens_per_request", pods))
+        role: RoleSignals(
+            sums.histogram(f"{role}.latency"),
+            sums.reading(f"{role}.tokens_per_request", pods),
+            sums.histogram(f"{role}.service"),
+        )
         for role, pods in scope.pods.items()
     }
     pods = [pod for names in scope.pods.values() for pod in names]
@@ -34,6 +39,7 @@ def signals_of(scope: FleetScope, queries: Mapping[str, Query], source: str, ans
         source=source,
         ttft=sums.histogram("traffic.ttft"),
         prompt_tokens=sums.reading("traffic.prompt_tokens", pods),
+        rejected_rps=sums.reading("traffic.rejected_rps", pods),
     )
     return Signals(gauges, roles, traffic)
 
@@ -73,14 +79,17 @@ def _gauges(scope: FleetScope, answer: Answer) -> Mapping[str, Gauges] | Unknown
 
     Unknown only when nothing is left. A fleet without pods was not asked about: nothing is known, and nothing is wrong.
     """
-    columns = [answer.numbers.get(f"pods.{name}", {}) for name in get_args(PodSignal)]  # in the order of Gauges' fields
+    columns = [answer.numbers.get(f"pods.{name}", {}) for name in NEEDED_OF_PODS]  # in the order of Gauges' fields
+    deferred = answer.numbers.get("pods.deferred", {})
     pods = [pod for names in scope.pods.values() for pod in names]
     gauges = {}
     for pod in pods:
-        values = [column.get((scope.namespace, pod)) for column in columns]
+        owner = (scope.namespace, pod)
+        values = [column.get(owner) for column in columns]
+        values.append(deferred.get(owner, 0.0))
         known = [value for value in values if value is not None and math.isfinite(value)]
-        if len(known) == len(columns):
-            gauges[pod] = Gauges(*known)
+        if len(known) == len(values):
+            gauges[pod] = Gauges.told(*known)
     return gauges if gauges or not pods else _why_none(scope.namespace, pods, answer)
 
 
@@ -91,7 +100,7 @@ def _why_none(namespace: str, pods: Sequence[str], answer: Answer) -> Unknown:
     strange = [f"{name} is {value}" for name, value in values.items() if value is not None and not math.isfinite(value)]
     if strange:
         return Unknown(Gap.NOT_A_NUMBER, f"{of} is readable; {first}: {', '.join(strange)}")
-    absent = ", ".join(name for name, value in values.items() if value is None)
+    absent = ", ".join(name for name in NEEDED_OF_PODS if values[name] is None)
     return Unknown(Gap.MISSING, f"Prometheus answers, but {of} has all gauges; {first} in {namespace} lacks {absent}")
 
 

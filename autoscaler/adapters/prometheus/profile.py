@@ -3,9 +3,12 @@
 A metric profile is a data file (autoscaler/metric_profiles/*.yaml): one for every engine, one for every gateway. A fleet
 has an engine profile, perhaps a gateway profile whose traffic signals then win, and may override any signal by name:
 
-    pods.<signal>      a number per (namespace, pod):           waiting, running, kv_usage, age_s
-    <role>.<signal>    one per (namespace, model_name):         latency (by le), tokens_per_request
-    traffic.<signal>   one per (namespace, model_name):         offered_rps, prompt_tokens, ttft (by le), age_s
+    pods.<signal>      a number per (namespace, pod):           waiting, running, kv_usage, age_s, deferred
+    <role>.<signal>    one per (namespace, model_name):         latency, service (both by le), tokens_per_request
+    traffic.<signal>   one per (namespace, model_name):         offered_rps, rejected_rps, prompt_tokens, ttft (by le), age_s
+
+A histogram's query may answer its sum too, in a row without `le`: that is where means come from. Every engine must tell the
+first four of `pods`; what it does not defer, or does not say, counts as none deferred.
 
 Which histogram belongs to which role stands in the file, so a new role or engine is new data. Queries are templates with
 `$placeholders` (`string.Template`; `$$` is a plain dollar): braces belong to PromQL.
@@ -28,9 +31,9 @@ from autoscaler.core.fleet import Role
 from autoscaler.ports import FleetScope
 from autoscaler.refusal import Refusal
 
-PodSignal = Literal["waiting", "running", "kv_usage", "age_s"]
-RoleSignal = Literal["latency", "tokens_per_request"]
-TrafficSignal = Literal["offered_rps", "prompt_tokens", "ttft", "age_s"]
+PodSignal = Literal["waiting", "running", "kv_usage", "age_s", "deferred"]
+RoleSignal = Literal["latency", "tokens_per_request", "service"]
+TrafficSignal = Literal["offered_rps", "rejected_rps", "prompt_tokens", "ttft", "age_s"]
 Scope = Literal["engine", "gateway"]
 
 
@@ -42,10 +45,12 @@ class Shape:
     buckets: bool = False
 
 
+HISTOGRAMS = frozenset({"latency", "service", "ttft"})
+NEEDED_OF_PODS: tuple[PodSignal, ...] = ("waiting", "running", "kv_usage", "age_s")
 SHAPES: Mapping[str, Shape] = {
     **{f"pods.{name}": Shape("pod") for name in get_args(PodSignal)},
-    **{f"{role}.{name}": Shape("model_name", name == "latency") for role in Role for name in get_args(RoleSignal)},
-    **{f"traffic.{name}": Shape("model_name", name == "ttft") for name in get_args(TrafficSignal)},
+    **{f"{role}.{name}": Shape("model_name", name in HISTOGRAMS) for role in Role for name in get_args(RoleSignal)},
+    **{f"traffic.{name}": Shape("model_name", name in HISTOGRAMS) for name in get_args(TrafficSignal)},
 }
 ROLE_PODS: Mapping[Role, str] = {role: f"{role}_pods" for role in Role}
 PLACEHOLDERS = ("namespaces", "models", "window", "window_s", *ROLE_PODS.values())
@@ -83,7 +88,7 @@ class ProfileFile(BaseModel):
         """Every fault at once: what its scope must and must not say, and each template's placeholders."""
         faults = [f"traffic.{name}: must be there" for name in ("source", "offered_rps") if name not in self.traffic]
         if self.scope == "engine":
-            faults += [f"pods.{name}: an engine profile must have it" for name in get_args(PodSignal) if name not in self.pods]
+            faults += [f"pods.{name}: an engine profile must have it" for name in NEEDED_OF_PODS if name not in self.pods]
         elif self.pods or self.roles:
             faults.append("pods, roles: a gateway profile has only traffic")
         faults += [fault for name, promql in self.templates().items() if (fault := _placeholder_fault(name, promql))]
