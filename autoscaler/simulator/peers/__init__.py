@@ -20,6 +20,7 @@ References, which are told all requests beforehand:
 Around them:
     behavior.py            HPA's brakes, which two peers share
     profiled.py            Dynamo's tables and lines over a replica profile, which its two planners share
+    schedule.py            a path of counts over time, for references and for what really stood there
     seat.py                puts a peer where the controller would sit
     trial.py               one run of one peer, and how many runs were made
     catalogue.py           every peer by name, with its one headroom knob
@@ -33,7 +34,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from autoscaler.core.fleet import ROLE_FACTS, Fleet, Role, Sizing
-from autoscaler.core.observation import Freshness, Histogram, Known, Observation, Unknown, believable
+from autoscaler.core.observation import Histogram, Observation, Unknown
 
 M = TypeVar("M")
 
@@ -82,44 +83,28 @@ def role_sized_by(fleet: Fleet, sizing: Sizing) -> Role:
     return next(role for role in fleet.pools if ROLE_FACTS[role].sizing is sizing)
 
 
-def mean_of(histogram: Histogram | Unknown) -> float | None:
+def mean_seen(histogram: Histogram | Unknown) -> float | None:
+    """The mean that its sum gives, which is what the peers read; None where there is no sample or no sum."""
+    return None if isinstance(histogram, Unknown) else histogram.mean
+
+
+def time_per_token(observation: Observation) -> float | None:
+    """Mean seconds between two tokens of a request in decode; None where nobody tells it."""
+    signals = observation.signals.roles.get(role_sized_by(observation.fleet, Sizing.BATCH))
+    return None if signals is None else mean_seen(signals.service)
+
+
+def mean_of(histogram: Histogram) -> float | None:
     """The mean as its buckets tell it, each observation at the middle of its bucket; None without samples.
 
-    The peers read means (sum / count). An `Observation` has buckets only: 3 requests in (0.5, 1.0] s and 1 in (1.0, 2.0]
-    s read as (3 * 0.75 + 1.5) / 4 = 0.94 s. What lies above the last finite edge counts as that edge.
+    3 requests in (0.5, 1.0] s and 1 in (1.0, 2.0] s read as (3 * 0.75 + 1.5) / 4 = 0.94 s. What lies above the last finite
+    edge counts as that edge.
     """
-    bounds = _mean_within(histogram)
-    return None if bounds is None else (bounds[0] + bounds[1]) / 2
-
-
-def time_per_token(observation: Observation, freshness: Freshness) -> float | None:
-    """Mean seconds between two tokens of a request in decode; None where its parts are not known.
-
-    By Little's law: requests running / (arrivals/s * output tokens), kept within what the buckets allow. 120 running at 10
-    requests/s of 400 tokens are 30 ms. The buckets alone are too coarse for rules that work by this mean: vLLM's have no
-    edge between 10 and 25 ms, so their middle reads as over a TPOT SLO of 15 ms whether it is met or not.
-    """
-    role = role_sized_by(observation.fleet, Sizing.BATCH)
-    signals, running = observation.signals.roles.get(role), observation.coverage(role, freshness).running
-    bounds = None if signals is None else _mean_within(signals.latency)
-    if signals is None or bounds is None:
+    if histogram.samples <= 0:
         return None
-    readings = (observation.signals.traffic.offered_rps, signals.tokens_per_request)
-    rates = [known.value for known in (believable(reading, freshness) for reading in readings) if isinstance(known, Known)]
-    tokens_per_s = math.prod(rates)
-    if len(rates) < len(readings) or tokens_per_s == 0:
-        return None
-    return min(max(running / tokens_per_s, bounds[0]), bounds[1])
-
-
-def _mean_within(histogram: Histogram | Unknown) -> tuple[float, float] | None:
-    """The least and the most the mean can be; what lies above the last finite edge counts as that edge."""
-    if isinstance(histogram, Unknown) or histogram.samples <= 0:
-        return None
-    least, most, lower_edge, lower_count = 0.0, 0.0, 0.0, 0.0
+    total, lower_edge, lower_count = 0.0, 0.0, 0.0
     for edge, count in zip(histogram.edges, histogram.counts, strict=True):
         upper_edge = lower_edge if math.isinf(edge) else edge
-        least += lower_edge * (count - lower_count)
-        most += upper_edge * (count - lower_count)
+        total += (lower_edge + upper_edge) / 2 * (count - lower_count)
         lower_edge, lower_count = upper_edge, count
-    return least / histogram.samples, most / histogram.samples
+    return total / histogram.samples

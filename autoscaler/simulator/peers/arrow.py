@@ -10,8 +10,9 @@ Arrow's monitor loop (arXiv 2505.11916; reference/papers.md A1, constants as its
 
 expand 1.0, shrink 0.5. Taking decode load above the floor is the reimplementation's correction, without which an idle pool
 under a tight SLO reads above `shrink`. To prefill is decided by Arrow at each request's placement; here at each look, so at
-most one per look. It was made for a monitor of 1 s and instant flips; how stale its view is and what a flip costs here is the
-run's affair, as for everybody. At TTFT SLO 2 s two replicas with 3 and 5 prompts of 0.2 s read (0.6 + 1.0) / 2 / 2 = 0.4.
+most one per look. Where the roles' replicas have different GPUs a flip is a paired resize (seat.py). It was made for a
+monitor of 1 s and instant flips; how stale its view is and what a flip costs here is the run's affair, as for everybody. At
+TTFT SLO 2 s two replicas with 3 and 5 prompts of 0.2 s read (0.6 + 1.0) / 2 / 2 = 0.4.
 
 Headroom knob: the size of the fleet it begins with.
 """
@@ -102,7 +103,7 @@ class Arrow:
         ttft_s, tpot_s = self.slos_s[SloKind.TTFT], self.slos_s[SloKind.TPOT]
         context = believable(signals.traffic.prompt_tokens, self.freshness)
         floor_s = self.profile.step_time_s(1, 0.0 if isinstance(context, Unknown) else context.value)
-        interval_s = time_per_token(observation, self.freshness)
+        interval_s = time_per_token(observation)
         decode = 0.0 if interval_s is None else (interval_s - floor_s) / max(1e-9, tpot_s - floor_s)
         prefill = sum(held_s) / len(held_s) / ttft_s
         return Loads({Sizing.QUEUE: prefill, Sizing.BATCH: decode}, (min(held_s) + prompt_s) / ttft_s)
@@ -114,4 +115,4 @@ def _held_s(observation: Observation, fleet: Fleet, role: Role, prompt_s: float)
     if isinstance(gauges, Unknown):
         return []
     seen = (gauges.get(replica.name) for replica in fleet.pools[role].in_phase(Phase.SERVING))
-    return [(one.waiting + one.running) * prompt_s for one in seen if one is not None]
+    return [(one.waiting + one.deferred + one.running) * prompt_s for one in seen if one is not None]

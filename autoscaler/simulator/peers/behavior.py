@@ -8,13 +8,19 @@ In the order of autoscaling/v2 `behavior` (reference/peers.md 3.1, read in kube-
 
 Going up by the default of +4 pods or +100 % per 15 s: 3 become at most max(3 + 4, 6) = 7, then 14, then 28. The product's
 own damper (core/hysteresis.py) is another one: it waits for a whole window of sight first, and knows cooldowns.
+
+An HPA knows one role. `each_by_itself` is one for every role of a fleet.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+
+from autoscaler.core.fleet import Pool, Role
+from autoscaler.core.observation import Observation, Unknown
+from autoscaler.simulator.peers import Wishes, hold
 
 ROUNDING = 1e-9  # 3.0000000001 pods are 3
 
@@ -56,6 +62,19 @@ def behave(recommended: int, current: int, past: Past, behavior: Behavior, now: 
     changed = tuple((at, delta) for at, delta in past.changed if now - at < period_s)
     moved = ((now, wanted - current),) if wanted != current else ()
     return wanted, replace(past, recommended=(*earlier, (now, recommended)), changed=(*changed, *moved))
+
+
+def each_by_itself(
+    observation: Observation, memory: Mapping[Role, Past], behavior: Behavior, recommend: Callable[[Role, Pool], int]
+) -> tuple[Wishes, Mapping[Role, Past]]:
+    """Every role's count from what is recommended for it, and the memory after; all are kept where no metric can be read."""
+    if isinstance(observation.signals.gauges, Unknown):
+        return hold(observation.fleet), memory
+    wanted, after = {}, {}
+    for role, pool in observation.fleet.pools.items():
+        past = memory.get(role, Past())
+        wanted[role], after[role] = behave(recommend(role, pool), pool.desired, past, behavior, observation.now)
+    return Wishes(wanted), after
 
 
 def _stabilized(recommended: int, current: int, earlier: tuple[tuple[float, int], ...], behavior: Behavior, now: float) -> int:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoscaler.core.capacity import Capacity, Shape, capacity
-from autoscaler.core.decide import Policy
 from autoscaler.core.fleet import ROLE_FACTS, Role, Sizing, SloKind
+from autoscaler.core.policy import Policy
 from autoscaler.simulator.peers import Peer
 from autoscaler.simulator.peers.arrow import Arrow
 from autoscaler.simulator.peers.behavior import ROUNDING
@@ -77,8 +77,8 @@ def _dynamo_throughput(setting: Setting, fill: float) -> DynamoThroughput:
     return DynamoThroughput(setting.policy.profile, setting.slos_s[SloKind.TPOT], fill)
 
 
-def _dynamo_load(setting: Setting, target_share: float) -> DynamoLoad:
-    return DynamoLoad(setting.policy.profile, setting.slos_s, target_share)
+def _dynamo_load(setting: Setting, share: float) -> DynamoLoad:
+    return DynamoLoad(setting.policy.profile, setting.slos_s, _dynamo_throughput(setting, share), share)
 
 
 def _arrow(setting: Setting, share: float) -> Arrow:
@@ -94,6 +94,6 @@ PEERS: Mapping[str, Entry] = {
     "llmd-token-pd": Entry("share of both thresholds", SHARE, 1.0, _llmd),
     "heteroscale": Entry("share of a decode replica's tokens/s", SHARE, 1.0, _heteroscale),
     "dynamo-throughput": Entry("share of the interpolated rates", SHARE, 1.0, _dynamo_throughput),
-    "dynamo-load": Entry("share of what both latency targets allow above an idle engine", SHARE, 1.0, _dynamo_load),
+    "dynamo-load": Entry("share of the latency targets above an idle engine, and of the rates", SHARE, 1.0, _dynamo_load),
     "arrow": Entry("the counts of today, times, as the fleet that flips", FLEET, 1.0, _arrow),
 }

@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoscaler.core.capacity import Shape, capacity
-from autoscaler.core.decide import Policy
 from autoscaler.core.fleet import ROLE_FACTS, Fleet, Role
 from autoscaler.core.observation import Observation
+from autoscaler.core.policy import Policy
 from autoscaler.simulator.peers import Flip, Wishes, hold
 from autoscaler.simulator.peers.behavior import ROUNDING
 from autoscaler.simulator.peers.lower_bound import LowerBound

@@ -9,6 +9,8 @@ over the engines of one pool, N = engines, s = sensitivity / 100 = 0.8:
     down       -1 if for every engine, its load times N / (N - 1): prefill (estimate - own) < s (target - own),
                decode its KV fits and estimate < s target
     guard      while any pool starts or drains replicas nothing moves in either
+    floor      never below what the throughput planner asked for at its last look (dynamo_throughput.py): it is on by default,
+               and beside the load planner its result is a lower bound. Until its first look, never below what was there
 
 Times come from a regression, linear in prompt tokens for prefill and in (requests, KV tokens) for decode. Dynamo feeds it
 each engine's forward passes, which no `Observation` holds, so it is fitted to the profiled points, the third of its four
@@ -16,7 +18,12 @@ sources; for decode the profile's law is itself that plane. Chunks: t(n) = floor
 
 With T(n) = 0.1 s + 1 ms n, 4 prompts of 500 tokens queued and an own one of 500: 2.1 + 0.6 = 2.7 s.
 
-Headroom knob: `target_share`, the share of what a target allows above an idle engine's latency; less is more headroom.
+Two things stay theirs. An empty queue is taken for idleness, so prefill shrinks until it runs at a utilisation of 1 (the
+floor knows no queue either), and then it is short of replicas whenever they start. And all engines must be late before one
+is added: at 40 requests/s that keep 7.1 replicas busy it goes to and fro between 7 and 9 with queues of minutes.
+
+Headroom knob: `target_share`, the share of what a target allows above an idle engine's latency, together with the floor's
+own `fill`; less is more headroom.
 """
 
 from __future__ import annotations
@@ -28,6 +35,7 @@ from autoscaler.core.fleet import ROLE_FACTS, Phase, Pool, Role, Sizing, SloKind
 from autoscaler.core.observation import Freshness, Gauges, Observation, Unknown, believable
 from autoscaler.core.profile import ReplicaProfile
 from autoscaler.simulator.peers import Wishes, hold, role_sized_by
+from autoscaler.simulator.peers.dynamo_throughput import DynamoThroughput, Series
 from autoscaler.simulator.peers.profiled import prefill_line
 
 IDLE = Gauges(waiting=0.0, running=0.0, kv_usage=0.0, age_s=0.0)
@@ -43,29 +51,52 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """What the throughput planner remembers, what it asked for, and when it looks again (None: nothing has been seen yet)."""
+
+    series: Series
+    replicas: Mapping[Role, int] = field(default_factory=dict)
+    next_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DynamoLoad:
-    """`targets_s`: TTFT and TPOT; `batched_tokens`: prompt tokens per forward pass (B)."""
+    """`targets_s`: TTFT and TPOT; `planner`: whose result is the floor; `batched_tokens`: prompt tokens per forward pass (B)."""
 
     profile: ReplicaProfile
     targets_s: Mapping[SloKind, float]
+    planner: DynamoThroughput
     target_share: float = 1.0
     sensitivity: float = 0.8
     batched_tokens: float = 8192.0
     freshness: Freshness = field(default=Freshness())
     interval_s: float = 5.0
 
-    def begin(self) -> None:
-        """Nothing is remembered: the last snapshot decides."""
+    def begin(self) -> Floor:
+        """No floor yet. Of loads nothing is remembered: the last snapshot decides."""
+        return Floor(self.planner.begin())
 
-    def step(self, observation: Observation, memory: None) -> tuple[Wishes, None]:
-        """One replica more or fewer per role, or none."""
+    def step(self, observation: Observation, memory: Floor) -> tuple[Wishes, Floor]:
+        """One replica more or fewer per role, or none; and no role below the floor."""
+        if isinstance(observation.signals.gauges, Unknown):
+            return hold(observation.fleet), memory
+        floor = self._floor(observation, memory)
         moving = any(
             len(pool.replicas) != pool.serving or pool.serving != pool.desired for pool in observation.fleet.pools.values()
         )
-        if moving or isinstance(observation.signals.gauges, Unknown):
-            return hold(observation.fleet), None
-        pools = observation.fleet.pools
-        return Wishes({role: pool.desired + self._change(role, pool, observation) for role, pool in pools.items()}), None
+        if moving:
+            return hold(observation.fleet), floor
+        wanted = {role: pool.desired + self._change(role, pool, observation) for role, pool in observation.fleet.pools.items()}
+        return Wishes({role: max(count, floor.replicas.get(role, 0)) for role, count in wanted.items()}), floor
+
+    def _floor(self, observation: Observation, memory: Floor) -> Floor:
+        if memory.next_s is None:
+            return Floor(memory.series, hold(observation.fleet).replicas, observation.now + self.planner.interval_s)
+        if observation.now < memory.next_s:
+            return memory
+        wishes, series = self.planner.step(observation, memory.series)
+        measured = series is not memory.series
+        return Floor(series, wishes.replicas, observation.now + self.planner.interval_s) if measured else memory
 
     def _change(self, role: Role, pool: Pool, observation: Observation) -> int:
         engines, tokens = self._engines(pool, observation), self._tokens(role, observation)
@@ -104,7 +135,8 @@ class DynamoLoad:
 
     def _ttft(self, engine: Gauges, prompt: float, denser: float) -> Estimate:
         own_s = self._chunked_s(prompt)
-        return Estimate(self._chunked_s(engine.waiting * denser * prompt) + own_s, own_s, fits=True)
+        queued = (engine.waiting + engine.deferred) * denser
+        return Estimate(self._chunked_s(queued * prompt) + own_s, own_s, fits=True)
 
     def _itl(self, engine: Gauges, prompt: float, denser: float) -> Estimate:
         requests = (engine.running + engine.waiting) * denser

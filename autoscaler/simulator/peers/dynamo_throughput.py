@@ -14,7 +14,7 @@ Forecast: their Kalman filter over level and trend, F = [[1, 1], [0, 1]], P0 = 1
 before 5 points; never below 0; leading zeros are skipped. Their default is an ARIMA whose order a library chooses, which
 on so few points mostly is a mean; the filter is the one they advise for that case.
 
-`isl` counts cache-missed tokens, as their later versions do. The mean TTFT comes from buckets. Rates are those of the
+`isl` counts cache-missed tokens, as their later versions do. Rates are those of the
 signals' window (60 s), not of the whole interval, which makes this peer quicker than it is.
 
 Headroom knob: `fill`, the share of the table's rates that is counted on; less is more headroom.
@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 from autoscaler.core.fleet import ROLE_FACTS, Role, Sizing
 from autoscaler.core.observation import Freshness, Observation, Reading, Unknown, believable
 from autoscaler.core.profile import ReplicaProfile
-from autoscaler.simulator.peers import Wishes, hold, mean_of, role_sized_by, time_per_token
+from autoscaler.simulator.peers import Wishes, hold, mean_seen, role_sized_by, time_per_token
 from autoscaler.simulator.peers.behavior import ROUNDING
 from autoscaler.simulator.peers.profiled import PrefillTable, decode_rate
 
@@ -135,7 +135,7 @@ class DynamoThroughput:
             Sizing.BATCH: self.profile.step_time_s(each, each * now.context),
         }
         seen = {
-            Sizing.QUEUE: mean_of(observation.signals.traffic.ttft),
-            Sizing.BATCH: time_per_token(observation, self.freshness),
+            Sizing.QUEUE: mean_seen(observation.signals.traffic.ttft),
+            Sizing.BATCH: time_per_token(observation),
         }
         return {kind: value / expected[kind] if value else 1.0 for kind, value in seen.items()}

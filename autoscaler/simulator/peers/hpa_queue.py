@@ -8,6 +8,8 @@ HPA with one Pods metric, the waiting requests of a role's pods, as kube-control
     if that turned the direction, or brought u into the tolerance, the count is kept
     desired = ceil(u * pods counted), then `behavior` (behavior.py)
 
+Waiting is the engine's own gauge, which counts whoever waits, for whatever reason.
+
 10 waiting on 2 pods with a target of 5 are u = 1: 2 stay. 24 are u = 2.4: 5. With a third pod starting u = 24/3/5 = 1.6:
 again 5, so what is on its way is credited. A target of 5 waiting per pod is the one the projects share (3.9, WVA's and the
 vLLM chart's trigger). A decode pod queues only when its sequences or its KV are full, which is long after its tokens
@@ -23,9 +25,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from autoscaler.core.fleet import Phase, Pool, Role
-from autoscaler.core.observation import Freshness, Observation, Unknown
-from autoscaler.simulator.peers import Wishes, hold
-from autoscaler.simulator.peers.behavior import ROUNDING, Behavior, Past, behave
+from autoscaler.core.observation import Freshness, Observation
+from autoscaler.simulator.peers import Wishes
+from autoscaler.simulator.peers.behavior import ROUNDING, Behavior, Past, each_by_itself
 
 TOLERANCE = 0.1
 
@@ -45,15 +47,12 @@ class HpaQueue:
 
     def step(self, observation: Observation, memory: Mapping[Role, Past]) -> tuple[Wishes, Mapping[Role, Past]]:
         """Each role by itself; without a metric an HPA keeps the count."""
-        if isinstance(observation.signals.gauges, Unknown):
-            return hold(observation.fleet), memory
-        wanted, after = {}, {}
-        for role, pool in observation.fleet.pools.items():
+
+        def recommend(role: Role, pool: Pool) -> int:
             seen = observation.coverage(role, self.freshness)
-            recommended = self._recommend(pool, seen.waiting, seen.reporting)
-            past = memory.get(role, Past())
-            wanted[role], after[role] = behave(recommended, pool.desired, past, self.behavior, observation.now)
-        return Wishes(wanted), after
+            return self._recommend(pool, seen.waiting + seen.deferred, seen.reporting)
+
+        return each_by_itself(observation, memory, self.behavior, recommend)
 
     def _recommend(self, pool: Pool, waiting: float, reporting: int) -> int:
         """ceil(u * pods counted), with what is missing or starting held against the move."""

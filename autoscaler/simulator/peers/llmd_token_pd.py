@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 
 from autoscaler.core.fleet import ROLE_FACTS, Pool, Role, Sizing
 from autoscaler.core.observation import NOT_ASKED, Coverage, Freshness, Observation, Unknown, believable
-from autoscaler.simulator.peers import Wishes, hold
-from autoscaler.simulator.peers.behavior import ROUNDING, Behavior, Limit, Past, behave
+from autoscaler.simulator.peers import Wishes
+from autoscaler.simulator.peers.behavior import ROUNDING, Behavior, Limit, Past, each_by_itself
 
 TOLERANCE = 0.1
 GUIDE = Behavior(up=Limit(0.0, 1, 0.0, 180.0), down=Limit(300.0, 1, 0.0, 300.0))
@@ -49,15 +49,12 @@ class LlmdTokenPd:
 
     def step(self, observation: Observation, memory: Mapping[Role, Past]) -> tuple[Wishes, Mapping[Role, Past]]:
         """Each role by its own metric; a role whose metric is missing keeps its count."""
-        if isinstance(observation.signals.gauges, Unknown):
-            return hold(observation.fleet), memory
-        wanted, after = {}, {}
-        for role, pool in observation.fleet.pools.items():
+
+        def recommend(role: Role, pool: Pool) -> int:
             metric = self._metric(role, observation)
-            recommended = pool.desired if metric is None else _average_value(metric, pool)
-            past = memory.get(role, Past())
-            wanted[role], after[role] = behave(recommended, pool.desired, past, self.behavior, observation.now)
-        return Wishes(wanted), after
+            return pool.desired if metric is None else _average_value(metric, pool)
+
+        return each_by_itself(observation, memory, self.behavior, recommend)
 
     def _metric(self, role: Role, observation: Observation) -> float | None:
         """Replicas' worth of load, as a fraction; None where it is not known."""
@@ -70,7 +67,7 @@ class LlmdTokenPd:
         return None if prompt_s is None else prompt_s / (self.wait_s * self.fill)
 
     def _prompt_seconds(self, seen: Coverage, observation: Observation, role: Role) -> float | None:
-        in_flight, signals = seen.waiting + seen.running, observation.signals.roles.get(role)
+        in_flight, signals = seen.waiting + seen.deferred + seen.running, observation.signals.roles.get(role)
         if in_flight == 0:
             return 0.0
         tokens = believable(signals.tokens_per_request, self.freshness) if signals else NOT_ASKED

@@ -1,51 +1,43 @@
 """What is the cheapest that anybody who knew the future could have done, through the same delays?
 
-A schedule of replicas per role and interval, searched by simulation; the guard, cold starts and drains are everybody's. It
-scales and does not flip. Three steps, each simulation counted, at most `most_runs` in all:
+A schedule of replicas per role and interval (schedule.py), searched by simulation; the guard, cold starts and drains are
+everybody's. It scales and does not flip. Misses are local in time, so one run tries every segment of 300 s at once:
 
-    seed     replicas = ceil(work / utilisation) of the lower bound's intervals, asked for a start-up before they are needed
-             and kept one interval longer. The highest utilisation of both roles that keeps the attainment, by bisection
-    by role  each role's own highest utilisation, the other's kept, by bisection
-    shave    one replica less over blocks of 8, 4, 2 and 1 intervals, kept off wherever the attainment still holds; blocks
-             with the most replicas beyond the work come first, those that would fall below the work are not tried
+    seed     one utilisation for all, the first of a few that keeps the attainment; runs that fail end early (trial.py)
+    carve    one role after the other goes up the ladder in every segment, by 4, 2 and 1 rungs. Of one such run those
+             segments stay up whose replicas cost the fewest new misses each, as long as all misses stay within what may
+             be missed; the others come back and try shorter steps later
+    mend     what was kept is played as a whole; if it misses too much, the segments that miss most come down two rungs
+    shave    one replica less over blocks of 8, 4, 2 and 1 intervals, the most idle first, while runs are left
 
-What is found is a schedule that works, so the true least lies between the lower bound and it: the gap is told.
-Work of 2.1 replicas at a utilisation of 0.7 is 3.
+The best fixed fleet is a seed too. A search may take `most_runs` runs: by default as many as make a million requests, at least
+7, at most 40. What is found is a schedule that works, so the true least lies between the lower bound and it: the gap is told.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import product
 
 from autoscaler.core.fleet import Role
-from autoscaler.core.observation import Observation
-from autoscaler.simulator.peers import Wishes
-from autoscaler.simulator.peers.behavior import ROUNDING
 from autoscaler.simulator.peers.lower_bound import LowerBound, lower_bound
+from autoscaler.simulator.peers.schedule import FLAT, Drafts, Schedule
 from autoscaler.simulator.peers.trial import Trial, gpu_hours, keeps
+from autoscaler.simulator.recovery import WINDOW_S
+from autoscaler.simulator.run import VirtualRun
 from autoscaler.simulator.score import Score
 
-UTILISATIONS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3, 0.2)
+SEEDS = (6, 9, 12, FLAT)  # rungs, from where to look for one that holds
+STEPS = (4, 2, 1)
 BLOCKS = (8, 4, 2, 1)
+MENDS, RESCUES = 2, 8  # runs to mend what was carved, and to make a seed hold
 SURE = 2.0  # standard deviations of the cold start to ask ahead by: 98 % are there in time
+REQUESTS, FEWEST_RUNS, MOST_RUNS = 1_000_000, 7, 40
 
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """A peer that knows its whole path beforehand: replicas by interval. The last interval's stay."""
-
-    interval_s: float
-    replicas: Mapping[Role, tuple[int, ...]]
-
-    def begin(self) -> None:
-        """Nothing is remembered."""
-
-    def step(self, observation: Observation, memory: None) -> tuple[Wishes, None]:
-        """What the path says for the interval that begins now."""
-        interval = int(observation.now / self.interval_s + ROUNDING)
-        return Wishes({role: path[min(interval, len(path) - 1)] for role, path in self.replicas.items()}), None
+Places = dict[Role, list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,77 +55,128 @@ class Oracle:
     runs: int
 
 
-def oracle(trial: Trial, attainment: float = 0.99, interval_s: float = 30.0, most_runs: int = 60) -> Oracle:
-    """The cheapest schedule found that meets this share of the offered requests. Deterministic.
+def oracle(
+    trial: Trial, fixed: Mapping[Role, int], attainment: float = 0.99, interval_s: float = 30.0, most_runs: int | None = None
+) -> Oracle:
+    """The cheapest schedule found that meets this share of the offered requests; `fixed`: the best fixed fleet. Deterministic.
 
-    Where even the widest seed does not, that one, with `feasible=False`.
+    Where no seed does, the one that came nearest, with `feasible=False`. Raises ValueError if the TPOT SLO is below what a
+    decode step takes at least.
     """
     gpus = {role: pool.gpus_per_replica for role, pool in trial.scenario.fleet.pools.items()}
     bound = lower_bound(
         trial.requests, trial.managed.policy, gpus, interval_s=interval_s, until_s=trial.until_s, share=attainment
     )
     begun = trial.runs
-    search = _Search(trial, bound, attainment, begun + most_runs)
-    schedule, score = search.shave(search.seed(search.tighten()))
-    return Oracle(schedule, score, keeps(score, attainment), bound, gpu_hours(score) / bound.gpu_hours - 1, trial.runs - begun)
+    runs = most_runs or min(MOST_RUNS, max(FEWEST_RUNS, REQUESTS // len(trial.requests)))
+    found = _Search(trial, bound, fixed, attainment, begun + runs).found()
+    gap = gpu_hours(found.score) / bound.gpu_hours - 1
+    return Oracle(found.schedule, found.score, found.holds, bound, gap, trial.runs - begun)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """A schedule that was played to its end: its rungs, its score, and the requests missed by segment."""
+
+    places: Places
+    schedule: Schedule
+    score: Score
+    missed: tuple[float, ...]
+    holds: bool
 
 
 class _Search:
-    """The three steps over one trial; `last_run` is the number of the last run that may be made."""
+    """The steps over one trial; `last_run` is the number of the last run that may be made."""
 
-    def __init__(self, trial: Trial, bound: LowerBound, attainment: float, last_run: int) -> None:
+    def __init__(self, trial: Trial, bound: LowerBound, fixed: Mapping[Role, int], attainment: float, last_run: int) -> None:
         self._trial, self._bound, self._attainment, self._last_run = trial, bound, attainment, last_run
+        self._may_miss = (1 - attainment) * len(trial.requests)
+        self._limits = trial.managed.policy.pools
         start_up = trial.scenario.fleet.start_up
-        sure_s = start_up.median_s * math.exp(SURE * start_up.sigma)
         self._gpus = {role: pool.gpus_per_replica for role, pool in trial.scenario.fleet.pools.items()}
-        self._ahead = math.ceil(sure_s / bound.interval_s)
+        sure_s = start_up.median_s * math.exp(SURE * start_up.sigma)
+        self._drafts = Drafts(bound, trial.managed.policy, self._gpus, sure_s, fixed)
+        self._offered = Counter(int(request.arrival_s // WINDOW_S) for request in trial.requests)
 
-    def seed(self, levels: Mapping[Role, int]) -> Schedule:
-        """The path for one utilisation per role, by index into UTILISATIONS."""
-        return Schedule(self._bound.interval_s, {role: self._path(role, UTILISATIONS[at]) for role, at in levels.items()})
+    def found(self) -> _Tried:
+        """The cheapest that holds; what came nearest if none does."""
+        seed = self._seed()
+        if not seed.holds:
+            seed = self._mended(seed, RESCUES)
+        if not seed.holds:
+            return seed
+        carved = self._mended(self._carved(seed), MENDS)
+        return self._shaved(min((one for one in (carved, seed) if one.holds), key=lambda one: gpu_hours(one.score)))
 
-    def tighten(self) -> Mapping[Role, int]:
-        """The highest utilisations that hold: first of all roles alike, then of each."""
-        last = len(UTILISATIONS) - 1
-        roles = list(self._bound.work)
-        common = _first(0, last, lambda at: self._holds(self.seed(dict.fromkeys(roles, at))))
-        levels = dict.fromkeys(roles, common)
-        for role in roles:
-            levels[role] = _first(0, levels[role], self._own(levels, role))
-        return levels
+    def _seed(self) -> _Tried:
+        """The first rung downwards that holds, or the one that comes nearest: a budget can make the lowest ones worse again."""
+        for at in SEEDS:
+            run = self._trial.holds(self._drafts.schedule(places := self._level(at)), self._attainment)
+            if run is not None:
+                return self._told(places, run)
+        return max((self._play(self._level(at)) for at in SEEDS), key=lambda one: one.score.attainment or 0.0)
 
-    def shave(self, schedule: Schedule) -> tuple[Schedule, Score]:
+    def _carved(self, seed: _Tried) -> Places:
+        """Up the ladder, as far as the misses allow."""
+        places, known = seed.places, list(seed.missed)
+        turns = list(product(STEPS, places))[: max(0, self._last_run - MENDS - self._trial.runs)]
+        for turn, (step, role) in enumerate(turns, start=1):
+            up = {**places, role: [max(0, place - step) for place in places[role]]}
+            may_miss = self._may_miss * turn / len(turns)
+            known, kept = self._kept(known, places, up, role, may_miss)
+            places = {**places, role: [up[role][at] if at in kept else place for at, place in enumerate(places[role])]}
+        return places
+
+    def _kept(
+        self, known: list[float], old: Places, new: Places, role: Role, may_miss: float
+    ) -> tuple[list[float], frozenset[int]]:
+        """Which segments stay as in `new`, and the misses by segment then: the fewest new misses for a GPU first."""
+        before, tried = self._drafts.schedule(old), self._play(new)
+        saved = [self._saved(before, tried.schedule, role, at) for at in range(len(known))]
+        more = [after - sofar for after, sofar in zip(tried.missed, known, strict=True)]
+        left, kept, after = may_miss - sum(known), set[int](), list(known)
+        for at in sorted(range(len(known)), key=lambda at: max(0.0, more[at]) / max(saved[at], 0.1)):
+            if more[at] <= 0 or (saved[at] > 0 and more[at] <= left):
+                kept.add(at)
+                left -= max(0.0, more[at])
+                after[at] = tried.missed[at]
+        return after, frozenset(kept)
+
+    def _mended(self, begun: _Tried | Places, tries: int) -> _Tried:
+        """The segments that miss most come down two rungs, half of their misses taken to go, until it holds."""
+        tried = begun if isinstance(begun, _Tried) else self._play(begun)
+        best = tried
+        for _ in range(tries):
+            if tried.holds or self._trial.runs >= self._last_run:
+                break
+            excess, places = sum(tried.missed) - self._may_miss, {role: list(row) for role, row in tried.places.items()}
+            for at in sorted(range(len(tried.missed)), key=lambda at: -tried.missed[at]):
+                if excess <= 0 or not tried.missed[at]:
+                    break
+                excess -= tried.missed[at] / 2
+                for row in places.values():
+                    row[at] = min(FLAT, row[at] + 2)
+            tried = self._play(places)
+            best = max(tried, best, key=lambda one: one.score.attainment or 0.0)
+        return tried if tried.holds else best
+
+    def _shaved(self, best: _Tried) -> _Tried:
         """One replica less wherever it is not missed, while runs are left."""
-        best, score = schedule, self._trial.of(schedule)
-        if not keeps(score, self._attainment):
-            return best, score
         for size in BLOCKS:
-            for role, begin in self._spare(best, size):
+            for role, begin in self._spare(best.schedule, size):
                 if self._trial.runs >= self._last_run:
-                    return best, score
-                thinner = self._less(best, role, begin, begin + size)
-                result = self._trial.of(thinner)
-                if keeps(result, self._attainment) and gpu_hours(result) < gpu_hours(score):
-                    best, score = thinner, result
-        return best, score
-
-    def _path(self, role: Role, utilisation: float) -> tuple[int, ...]:
-        limits, work = self._trial.managed.policy.pools[role], self._bound.work[role]
-        needs = [min(limits.max_replicas, max(limits.min_replicas, math.ceil(one / utilisation - ROUNDING))) for one in work]
-        return tuple(max(needs[max(0, at - 1) : at + self._ahead + 1]) for at in range(len(needs)))
-
-    def _holds(self, schedule: Schedule) -> bool:
-        return keeps(self._trial.of(schedule), self._attainment)
-
-    def _own(self, levels: Mapping[Role, int], role: Role) -> Callable[[int], bool]:
-        fixed = dict(levels)
-        return lambda at: self._holds(self.seed({**fixed, role: at}))
+                    return best
+                thinner = best.schedule.less(role, begin, begin + size, self._limits[role].min_replicas)
+                run = self._trial.holds(thinner, self._attainment)
+                if run is not None and gpu_hours(run.score()) < gpu_hours(best.score):
+                    best = replace(best, schedule=thinner, score=run.score())
+        return best
 
     def _spare(self, schedule: Schedule, size: int) -> list[tuple[Role, int]]:
         """Blocks that can do with one less, by role and begin, the most idle first. Interval 0 is what the run begins with."""
         found = []
         for role, path in schedule.replicas.items():
-            least, gpus = self._trial.managed.policy.pools[role].min_replicas, self._gpus[role]
+            least, gpus = self._limits[role].min_replicas, self._gpus[role]
             for begin in range(1, len(path), size):
                 block = slice(begin, begin + size)
                 work, count = self._bound.work[role][block], path[block]
@@ -142,16 +185,20 @@ class _Search:
                     found.append((-idle / len(count) * gpus, begin, role))
         return [(role, begin) for _, begin, role in sorted(found, key=lambda row: row[:2])]
 
-    def _less(self, schedule: Schedule, role: Role, begin: int, end: int) -> Schedule:
-        least = self._trial.managed.policy.pools[role].min_replicas
-        path = schedule.replicas[role]
-        thinner = (*path[:begin], *(max(least, count - 1) for count in path[begin:end]), *path[end:])
-        return Schedule(schedule.interval_s, {**schedule.replicas, role: thinner})
+    def _saved(self, before: Schedule, after: Schedule, role: Role, at: int) -> float:
+        part = slice(at * self._drafts.segment, (at + 1) * self._drafts.segment)
+        return (sum(before.replicas[role][part]) - sum(after.replicas[role][part])) * self._gpus[role]
 
+    def _level(self, place: int) -> Places:
+        return {role: [place] * self._drafts.segments for role in self._bound.work}
 
-def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """The first index from which on it holds, taken to hold at `high`; log2(high - low) + 1 questions."""
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return high
+    def _play(self, places: Places) -> _Tried:
+        return self._told(places, self._trial.foreseen(self._drafts.schedule(places)))
+
+    def _told(self, places: Places, run: VirtualRun) -> _Tried:
+        """What is decided later than the run lasts counts as missed here."""
+        score, shares, missed = run.score(), run.keeper.windows.attainment(), [0.0] * self._drafts.segments
+        for window, count in self._offered.items():
+            segment = min(len(missed) - 1, int(window * WINDOW_S / (self._drafts.segment * self._bound.interval_s)))
+            missed[segment] += count * (1 - shares.get(window * WINDOW_S, 0.0))
+        return _Tried(places, self._drafts.schedule(places), score, tuple(missed), keeps(score, self._attainment))

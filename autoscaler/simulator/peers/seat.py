@@ -2,31 +2,38 @@
 
 It sees the same `Observation`, from the same doors and windows, and its wishes pass the product's own guard (core/plan.py):
 bounds, the last serving replica, what the cluster refuses, and the GPU budget. So no peer wins or loses by what it may do.
-Flips pass one more: as many as leave a serving replica behind and keep both roles within their bounds and the budget.
+Flips pass one more: as many as leave a serving replica behind, keep both roles within their bounds and the budget, and are
+allowed to be under way at once.
+
+A flip goes the way that the fleet is told to have. Where a scenario tells none, replicas of equal GPUs change their label,
+and k of one role are resized against m of the other where the GPUs differ: 1 of 4 against 2 of 2.
 """
 
 from __future__ import annotations
 
 from typing import Generic
 
+from autoscaler.core.action import Mode
 from autoscaler.core.fleet import Fleet, Pool
 from autoscaler.core.hysteresis import Target
 from autoscaler.core.observation import Observation
-from autoscaler.core.plan import Mode, Wish, plan
+from autoscaler.core.plan import Wish, plan
 from autoscaler.core.reason import Reason
 from autoscaler.ports import Managed
-from autoscaler.simulator.flips import LABEL, Driver, PairedResize
+from autoscaler.simulator.flips import LABEL, Driver, DriverKind, FlipSpec, PairedResize
 from autoscaler.simulator.peers import Flip, M, Peer, Wishes
 from autoscaler.simulator.run import VirtualRun
+
+RESIZE = FlipSpec(DriverKind.PAIRED_RESIZE)
 
 
 class PeerController(Generic[M]):
     """The controller of one run, with a peer for its brain. Of the policy only bounds and budget are used.
 
-    `driver` is how this fleet's replicas change roles.
+    `driver` is how this fleet's replicas change roles; None: as the fleet says.
     """
 
-    def __init__(self, run: VirtualRun, peer: Peer[M], managed: Managed, driver: Driver = LABEL) -> None:
+    def __init__(self, run: VirtualRun, peer: Peer[M], managed: Managed, driver: Driver | None = None) -> None:
         self._run, self._peer, self._managed, self._driver = run, peer, managed, driver
         self._memory = peer.begin()
 
@@ -49,21 +56,37 @@ class PeerController(Generic[M]):
             self._run.cluster.apply(self._managed.key, action, now, term=0)
 
     def _flip(self, flip: Flip) -> None:
-        count = min(flip.count, self._most(flip, self._run.engine.fleet()))
+        fleet = self._run.engine.fleet()
+        driver = self._driver_of(flip, fleet)
+        if driver is None:
+            return
+        count = min(flip.count, self._most(flip, fleet, driver))
         if count > 0:
-            self._run.engine.flip(flip.from_role, flip.to_role, count, self._driver)
+            self._run.engine.flip(flip.from_role, flip.to_role, count, driver)
 
-    def _most(self, flip: Flip, fleet: Fleet) -> int:
+    def _driver_of(self, flip: Flip, fleet: Fleet) -> Driver | None:
+        """None where the fleet has ways to flip, but none for these two roles."""
+        spec = self._run.engine.spec
+        if self._driver is not None or spec.flips is not None:
+            return self._driver or spec.driver(flip.from_role, flip.to_role)
+        give_gpus, take_gpus = (fleet.pools[role].gpus_per_replica for role in (flip.from_role, flip.to_role))
+        return LABEL if give_gpus == take_gpus else RESIZE.driver(give_gpus, take_gpus)
+
+    def _most(self, flip: Flip, fleet: Fleet, driver: Driver) -> int:
         """How many such flips are lawful now."""
-        give, take = (self._driver.give, self._driver.take) if isinstance(self._driver, PairedResize) else (1, 1)
+        give, take = (driver.give, driver.take) if isinstance(driver, PairedResize) else (1, 1)
+        grows_first = isinstance(driver, PairedResize) and driver.grows_first
         policy, source, target = self._managed.policy, fleet.pools[flip.from_role], fleet.pools[flip.to_role]
         limits = policy.pools
         rooms = [
-            (source.serving - 1) // give,
+            (source.serving - source.leaving - 1) // give,
             (source.desired - limits[flip.from_role].min_replicas) // give,
             (limits[flip.to_role].max_replicas - target.desired) // take,
         ]
-        dearer_gpus = take * target.gpus_per_replica - give * source.gpus_per_replica
+        way = fleet.flip_ways.get((flip.from_role, flip.to_role))
+        if way is not None:
+            rooms.append(way.max_in_flight - len(fleet.flips))
+        dearer_gpus = take * target.gpus_per_replica - (0 if grows_first else give * source.gpus_per_replica)
         if policy.gpu_budget is not None and dearer_gpus > 0:
             rooms.append((policy.gpu_budget - fleet.gpus_held) // dearer_gpus)
         return min(rooms)

@@ -12,8 +12,8 @@ Row = tuple[float, float, float]  # waiting, running, KV use
 
 
 def all_at(seconds: float) -> Histogram:
-    """Ten observations whose mean reads as `seconds`: a bucket around it."""
-    return Histogram((seconds * 0.9, seconds * 1.1, float("inf")), (0.0, 10.0, 10.0))
+    """Ten observations of `seconds` each, in a bucket whose middle lies elsewhere."""
+    return Histogram((seconds * 0.5, seconds * 2.0, float("inf")), (0.0, 10.0, 10.0), 10.0 * seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def look(
         gauges.update({one.name: Gauges(*row, age_s=0.0) for one, row in zip(serving, rows, strict=False)})
     roles = {
         Role.PREFILL: RoleSignals(all_at(seen.ttft_s), Known(seen.uncached)),
-        Role.DECODE: RoleSignals(all_at(seen.tpot_s), Known(seen.output)),
+        Role.DECODE: RoleSignals(all_at(seen.tpot_s), Known(seen.output), all_at(seen.tpot_s)),
     }
     traffic = Traffic(Known(seen.rps), "gateway", all_at(seen.ttft_s), Known(seen.prompt))
     return Observation(now, Fleet("demo/chat", pools), Signals(gauges, roles, traffic))

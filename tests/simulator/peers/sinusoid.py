@@ -13,10 +13,10 @@ import time
 from collections.abc import Mapping
 from random import Random
 
+from autoscaler.core.action import Mode
 from autoscaler.core.capacity import Shape, Slo
-from autoscaler.core.decide import Policy
 from autoscaler.core.fleet import Role, SloKind
-from autoscaler.core.plan import Mode, PoolLimits
+from autoscaler.core.policy import Policy, PoolLimits
 from autoscaler.policy.profiles import replica_profile
 from autoscaler.ports import Managed
 from autoscaler.simulator.engine import FleetSpec, PoolSpec
@@ -63,7 +63,7 @@ def main() -> None:
             _say(_row(f"{name} {point:g}{' *' if point == entry.published else ''}", score))
     fixed = best_static(trial)
     _say(_row(f"best static {tuple(fixed.replicas.values())}", fixed.score) + f"  {fixed.runs} runs, holds: {fixed.feasible}")
-    best = oracle(trial)
+    best = oracle(trial, fixed.replicas)
     _say(_row("oracle", best.score) + f"  {best.runs} runs, holds: {best.feasible}, {best.gap:.1%} above the bound")
     _say(f"{'lower bound':28}          {best.bound.gpu_hours:6.2f} GPU-h")
     for share in (0.75, 1.0, 1.25, 1.5):

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from autoscaler.core.fleet import Role
 from autoscaler.core.observation import Observation
-from autoscaler.core.plan import PoolLimits
+from autoscaler.core.policy import PoolLimits
 from autoscaler.ports import Managed
-from autoscaler.simulator.flips import PairedResize
+from autoscaler.simulator.engine import PoolSpec
+from autoscaler.simulator.flips import DriverKind, FlipSpec, PairedResize
 from autoscaler.simulator.peers import Flip, Wishes
 from autoscaler.simulator.peers.catalogue import PEERS, Setting
 from autoscaler.simulator.peers.seat import PeerController
@@ -87,6 +88,40 @@ def test_no_wish_gets_past_bounds_and_budget(driver: PairedResize | None) -> Non
     run.tick = tick
     run.advance(300.0)
     assert len(seen) > 1
+
+
+class Once:
+    """Asks for one flip from prefill to decode, once."""
+
+    interval_s = 15.0
+
+    def begin(self) -> bool:
+        return False
+
+    def step(self, observation: Observation, memory: bool) -> tuple[Wishes, bool]:
+        return Wishes({}, () if memory else (Flip(Role.PREFILL, Role.DECODE, 1),)), True
+
+
+@pytest.mark.parametrize(
+    ("prefill_gpus", "flips", "after"),
+    [
+        (1, None, (3, 5)),  # the label changes
+        (4, None, (3, 6)),  # 1 of 4 GPUs against 2 of 2
+        (4, FlipSpec(DriverKind.LABEL), (4, 4)),  # this fleet can only change labels, and not of these
+        (4, FlipSpec(DriverKind.PAIRED_RESIZE, grows_first=True), (3, 6)),
+    ],
+)
+def test_a_flip_goes_the_fleets_way_and_by_paired_resize_where_the_gpus_differ(
+    prefill_gpus: int, flips: FlipSpec | None, after: tuple[int, int]
+) -> None:
+    pools = {Role.PREFILL: PoolSpec(4, prefill_gpus), Role.DECODE: PoolSpec(4, 1 if prefill_gpus == 1 else 2)}
+    scenario = sinusoid(300.0).scenario
+    run = VirtualRun(replace(scenario, fleet=replace(scenario.fleet, pools=pools, flips=flips)), [])
+    limits = dict.fromkeys(Role, PoolLimits(1, 9))
+    managed = Managed("demo/wave", "demo", "8b", replace(policy(), pools=limits, gpu_budget=None), gateway="llm-d")
+    run.tick = PeerController(run, Once(), managed).tick
+    run.advance(300.0)
+    assert tuple(pool.serving for pool in run.engine.fleet().pools.values()) == after
 
 
 def test_a_whole_run_repeats_exactly() -> None:

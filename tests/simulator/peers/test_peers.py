@@ -6,26 +6,27 @@ from dataclasses import replace
 
 import pytest
 
+from autoscaler.core.action import Mode
 from autoscaler.core.capacity import Shape, Slo
-from autoscaler.core.decide import Policy
 from autoscaler.core.fleet import Role, SloKind
-from autoscaler.core.observation import Freshness, Histogram
-from autoscaler.core.plan import Mode, PoolLimits
-from autoscaler.simulator.peers import Flip, mean_of, time_per_token
+from autoscaler.core.observation import Histogram
+from autoscaler.core.policy import Policy, PoolLimits
+from autoscaler.simulator.peers import Flip, Wishes, mean_of, mean_seen, time_per_token
 from autoscaler.simulator.peers.arrow import Arrow, Pressure
 from autoscaler.simulator.peers.catalogue import PEERS, Setting
-from autoscaler.simulator.peers.dynamo_load import DynamoLoad
+from autoscaler.simulator.peers.dynamo_load import DynamoLoad, Floor
 from autoscaler.simulator.peers.dynamo_throughput import DynamoThroughput, Kalman
 from autoscaler.simulator.peers.heteroscale import Heteroscale
 from autoscaler.simulator.peers.hpa_queue import HpaQueue
 from autoscaler.simulator.peers.llmd_token_pd import LlmdTokenPd
 from autoscaler.simulator.peers.profiled import PrefillTable, decode_rate, prefill_line
 from autoscaler.simulator.peers.static import Static
-from tests.simulator.peers.looks import look, rows
+from tests.simulator.peers.looks import blind, look, rows
 from tests.simulator.small_fleet import PROFILE, changed
 
 P, D = Role.PREFILL, Role.DECODE
 BEGUN = Pressure(begun=True)
+NO_FLOOR = Floor({}, next_s=float("inf"))
 SECONDS = {SloKind.TTFT: 2.0, SloKind.TPOT: 0.03}
 
 
@@ -36,11 +37,12 @@ def test_a_mean_is_read_from_the_middle_of_its_buckets() -> None:
     assert mean_of(Histogram((), ())) is None
 
 
-def test_time_per_token_follows_littles_law_within_its_bucket() -> None:
-    seen = look({P: rows(1), D: rows(2, running=10.5)}, rps=10.0, output=100.0, tpot_s=0.02)
-    assert time_per_token(seen, Freshness()) == pytest.approx(21 / 1000)
-    rushed = look({P: rows(1), D: rows(2, running=60)}, rps=10.0, output=100.0, tpot_s=0.02)
-    assert time_per_token(rushed, Freshness()) == pytest.approx(0.022)  # 120 ms would be above the bucket's edge
+def test_the_peers_means_are_sum_over_count_and_unknown_without_a_sum() -> None:
+    seen = look({P: rows(1), D: rows(2)}, tpot_s=0.021)
+    assert time_per_token(seen) == pytest.approx(0.021)
+    assert time_per_token(blind(seen)) is None
+    assert mean_seen(Histogram((1.0, float("inf")), (2.0, 3.0), 4.5)) == 1.5
+    assert mean_seen(Histogram((1.0, float("inf")), (2.0, 3.0))) is None
 
 
 def test_static_wants_what_it_was_given() -> None:
@@ -91,10 +93,16 @@ def test_heteroscale_drives_both_roles_by_decode_tokens() -> None:
 
 
 def test_heteroscale_shrinks_only_when_its_last_move_is_old() -> None:
+    """And the first look counts as one: answers that end within the first seconds are the short ones, so the lengths seen
+    then say too little.
+    """
     peer = Heteroscale(250.0, 0.5, tpot_s=0.1)
     seen = look({P: rows(3), D: rows(6, running=1)}, rps=5.0)
     assert peer.step(seen, 900.0)[0].replicas[D] == 6
     assert peer.step(seen, 700.0)[0].replicas[D] == 2
+    wishes, memory = peer.step(seen, peer.begin())
+    assert (wishes.replicas[D], memory) == (6, 1000.0)
+    assert peer.step(replace(seen, now=1300.0), memory)[0].replicas[D] == 2
 
 
 def test_dynamo_reads_its_tables_between_the_samples() -> None:
@@ -126,8 +134,8 @@ def test_dynamo_filters_level_and_trend() -> None:
 def test_dynamo_throughput_divides_the_forecast_by_the_tables() -> None:
     peer = DynamoThroughput(changed(decode_s=(0.010, 0.001, 0.0)), itl_s=0.018)
     # prefill 10 * 512 tokens/s at 512 / 0.612 = 836.6 a replica = 6.12; decode 10 * 100 tokens/s at 8 / 18 ms = 444 = 2.25,
-    # for 3.33 requests on each of 4 take 13.3 ms a step, and 13.3 running / 1000 tokens/s is the same
-    calm = look({P: rows(3), D: rows(4, running=10 / 3)}, uncached=512.0, ttft_s=0.612, tpot_s=0.0133)
+    # for 3.33 requests on each of 4 take 13.3 ms a step, as is seen
+    calm = look({P: rows(3), D: rows(4, running=10 / 3)}, uncached=512.0, ttft_s=0.612, tpot_s=0.04 / 3)
     assert peer.step(calm, peer.begin())[0].replicas == {P: 7, D: 3}
     assert DynamoThroughput(peer.profile, 0.018, fill=0.5).step(calm, peer.begin())[0].replicas == {P: 13, D: 5}
     # half the table's TTFT halves prefill: 3.06. 4.5 requests read 18 ms where 14.5 are expected, so the target is
@@ -137,48 +145,63 @@ def test_dynamo_throughput_divides_the_forecast_by_the_tables() -> None:
 
 
 def test_dynamo_load_adds_one_when_all_exceed_and_takes_one_when_all_can_bear_it() -> None:
-    peer = DynamoLoad(PROFILE, SECONDS)
+    peer = DynamoLoad(PROFILE, SECONDS, DynamoThroughput(PROFILE, 0.03))
     # T(n) = 0.1 + n/1000: 4 queued prompts of 500 and an own one take 2.1 + 0.6 = 2.7 s, above 2 s; step 10 + 5 = 15 ms
     busy = {P: rows(2, waiting=4), D: rows(2, running=5)}
-    assert peer.step(look(busy), None)[0].replicas == {P: 3, D: 1}
+    assert peer.step(look(busy), NO_FLOOR)[0].replicas == {P: 3, D: 1}
     # one engine below its target is enough to stay: 1 queued prompt takes 0.6 + 0.6 s
     mixed = {P: ((4.0, 0.0, 0.0), (1.0, 0.0, 0.0)), D: rows(2, running=9)}
-    assert peer.step(look(mixed), None)[0].replicas[P] == 2
+    assert peer.step(look(mixed), NO_FLOOR)[0].replicas[P] == 2
     # decode on one engine: 9 * 2 = 18 requests are 28 ms, above 0.8 * 30 = 24; 6 * 2 would be 22 ms
-    assert peer.step(look(mixed), None)[0].replicas[D] == 2
-    assert peer.step(look({P: rows(2), D: rows(2, running=6)}), None)[0].replicas == {P: 1, D: 1}
+    assert peer.step(look(mixed), NO_FLOOR)[0].replicas[D] == 2
+    assert peer.step(look({P: rows(2), D: rows(2, running=6)}), NO_FLOOR)[0].replicas == {P: 1, D: 1}
 
 
 def test_dynamo_load_freezes_both_pools_while_anything_starts() -> None:
     seen = look({P: rows(2, waiting=40), D: rows(2)}, starting={D: 1})
-    assert DynamoLoad(PROFILE, SECONDS).step(seen, None)[0].replicas == {P: 2, D: 3}
+    peer = DynamoLoad(PROFILE, SECONDS, DynamoThroughput(PROFILE, 0.03))
+    assert peer.step(seen, NO_FLOOR)[0].replicas == {P: 2, D: 3}
+
+
+def test_dynamo_load_goes_no_lower_than_the_throughput_planner() -> None:
+    """At 10 requests/s of 512 tokens that planner asks for 7 and 3, as in the test above; the queues are empty."""
+    planner = DynamoThroughput(changed(decode_s=(0.010, 0.001, 0.0)), itl_s=0.018)
+    peer = DynamoLoad(planner.profile, SECONDS, planner)
+    calm = look({P: rows(3), D: rows(4, running=10 / 3)}, uncached=512.0, ttft_s=0.612, tpot_s=0.04 / 3)
+    first, memory = peer.step(calm, peer.begin())
+    assert first.replicas == {P: 3, D: 4}  # until the planner has looked, what is there
+    at = calm.now + 180.0
+    later, after = peer.step(replace(calm, now=at), memory)
+    assert later.replicas == {P: 7, D: 3}
+    assert after.next_s == at + 180.0
+    assert peer.step(blind(replace(calm, now=at + 180.0)), after) == (Wishes({P: 3, D: 4}), after)
 
 
 def test_arrow_gives_decode_a_replica_once_its_load_has_lasted() -> None:
     peer = Arrow({P: 3, D: 2}, changed(decode_s=(0.010, 0.001, 0.0)), SECONDS)
     # floor 11 ms, SLO 30 ms: 30.9 ms are a load of 1.05; prefill holds nothing
-    seen = look({P: rows(3), D: rows(2, running=15.45)}, tpot_s=0.03)
+    seen = look({P: rows(3), D: rows(2)}, tpot_s=0.0309)
     first = peer.step(seen, BEGUN)
     assert (first[0].flips, first[1]) == ((), Pressure(1000.0, begun=True))
-    later = look({P: rows(3), D: rows(2, running=15.45)}, tpot_s=0.03, now=1003.0)
+    later = look({P: rows(3), D: rows(2)}, tpot_s=0.0309, now=1003.0)
     wishes, memory = peer.step(later, first[1])
     assert wishes.flips == (Flip(P, D, 1),)
-    again = look({P: rows(3), D: rows(2, running=15.45)}, tpot_s=0.03, now=1009.0)
+    again = look({P: rows(3), D: rows(2)}, tpot_s=0.0309, now=1009.0)
     assert peer.step(again, replace(memory, since_s=1003.0))[0].flips == ()  # cooling down until 1013
 
 
 def test_arrow_gives_prefill_a_replica_when_no_newcomer_would_be_in_time() -> None:
     peer = Arrow({P: 2, D: 3}, changed(decode_s=(0.010, 0.001, 0.0)), SECONDS)
     # each prompt takes 0.6 s: 3 held are 1.8 s, and the newcomer's own make 2.4 > 2.0. Decode: 20 ms is a load of 0.47
-    late = look({P: rows(2, waiting=2, running=1), D: rows(3, running=20 / 3)}, tpot_s=0.02)
+    late = look({P: rows(2, waiting=2, running=1), D: rows(3)}, tpot_s=0.02)
     assert peer.step(late, BEGUN)[0].flips == (Flip(D, P, 1),)
-    one_free = look({P: ((2.0, 1.0, 0.0), (1.0, 1.0, 0.0)), D: rows(3, running=20 / 3)}, tpot_s=0.02)
+    one_free = look({P: ((2.0, 1.0, 0.0), (1.0, 1.0, 0.0)), D: rows(3)}, tpot_s=0.02)
     assert peer.step(one_free, BEGUN)[0].flips == ()
 
 
 def test_arrow_never_empties_a_role() -> None:
     peer = Arrow({P: 1, D: 2}, changed(decode_s=(0.010, 0.001, 0.0)), SECONDS)
-    seen = look({P: rows(1), D: rows(2, running=16)}, tpot_s=0.032)
+    seen = look({P: rows(1), D: rows(2)}, tpot_s=0.032)
     assert peer.step(seen, Pressure(0.0, begun=True))[0].flips == ()
 
 

@@ -6,17 +6,18 @@ from dataclasses import replace
 
 import pytest
 
+from autoscaler.core.action import Mode
 from autoscaler.core.capacity import Shape, Slo
-from autoscaler.core.decide import Policy
 from autoscaler.core.fleet import Role, SloKind
-from autoscaler.core.plan import Mode, PoolLimits
+from autoscaler.core.policy import Policy, PoolLimits
 from autoscaler.ports import Managed
 from autoscaler.simulator.engine import FleetSpec, PoolSpec
 from autoscaler.simulator.peers import Flip
 from autoscaler.simulator.peers.best_static import best_static
 from autoscaler.simulator.peers.clairvoyant_flipper import ClairvoyantFlipper
 from autoscaler.simulator.peers.lower_bound import LowerBound, lower_bound
-from autoscaler.simulator.peers.oracle import Schedule, oracle
+from autoscaler.simulator.peers.oracle import oracle
+from autoscaler.simulator.peers.schedule import FLAT, Drafts, Schedule
 from autoscaler.simulator.peers.static import Static
 from autoscaler.simulator.peers.trial import Trial, gpu_hours
 from autoscaler.simulator.pools import StartUp
@@ -102,7 +103,7 @@ def test_a_fixed_fleet_that_cannot_hold_is_called_infeasible() -> None:
 
 def test_the_oracle_lies_between_the_bound_and_the_best_fixed_fleet() -> None:
     searched = trial()
-    found = oracle(searched, 0.99, interval_s=15.0, most_runs=40)
+    found = oracle(searched, {P: 3, D: 1}, 0.99, interval_s=15.0, most_runs=40)
     assert found.feasible
     assert found.runs == searched.runs <= 41
     assert found.bound.gpu_hours < gpu_hours(found.score) < gpu_hours(best_static(trial(), 0.99).score)
@@ -113,7 +114,22 @@ def test_the_oracle_lies_between_the_bound_and_the_best_fixed_fleet() -> None:
 def test_an_oracle_that_cannot_hold_says_so() -> None:
     narrow = trial()
     narrow.managed = replace(narrow.managed, policy=policy(most=1))
-    assert not oracle(narrow, 0.99, interval_s=15.0, most_runs=20).feasible
+    assert not oracle(narrow, {P: 1, D: 1}, 0.99, interval_s=15.0, most_runs=20).feasible
+
+
+def test_a_run_that_is_lost_ends_early_and_one_that_holds_is_the_whole() -> None:
+    one, three = {P: 1, D: 1}, {P: 3, D: 1}
+    assert trial().holds(Static(one), 0.99, one) is None
+    held = trial().holds(Static(three), 0.99, three)
+    assert held is not None
+    assert held.score() == trial().foreseen(Static(three), three).score()
+
+
+def test_more_than_the_budget_is_never_drafted_and_whoever_is_less_busy_gives() -> None:
+    bound = LowerBound(30.0, {P: (2.0,), D: (1.0,)}, {}, 0.0)
+    drafts = Drafts(bound, replace(policy(most=8), gpu_budget=6), {P: 1, D: 1}, 0.0, {P: 4, D: 4})
+    assert drafts.schedule({P: (0,), D: (0,)}).replicas == {P: (2,), D: (1,)}
+    assert drafts.schedule({P: (FLAT,), D: (FLAT,)}).replicas == {P: (4,), D: (2,)}
 
 
 def test_a_schedule_follows_its_path_and_keeps_its_end() -> None:

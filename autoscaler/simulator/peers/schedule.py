@@ -1,0 +1,99 @@
+"""What path of replicas serves work that is known beforehand?
+
+    replicas = ceil(work / utilisation)     of each interval of the lower bound,
+
+asked for a start-up before they are needed and kept one interval longer. The utilisation is chosen per role and per segment of
+300 s, from a ladder: the higher, the cheaper and the later. Below its last rung is the best fixed fleet, for bursts that an
+interval's work does not tell of. Work of 2.1 replicas at a utilisation of 0.7 is 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autoscaler.core.fleet import Role
+from autoscaler.core.observation import Observation
+from autoscaler.core.policy import Policy
+from autoscaler.simulator.peers import Wishes
+from autoscaler.simulator.peers.behavior import ROUNDING
+from autoscaler.simulator.peers.lower_bound import LowerBound
+
+LADDER = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3, 0.2)
+FLAT = len(LADDER)  # the rung below the ladder: the best fixed fleet's counts
+SEGMENT_S = 300.0
+
+Rungs = Mapping[Role, Sequence[int]]
+"""Of each role, the place on the ladder by segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A peer that knows its whole path beforehand: replicas by interval. The last interval's stay."""
+
+    interval_s: float
+    replicas: Mapping[Role, tuple[int, ...]]
+
+    def begin(self) -> None:
+        """Nothing is remembered."""
+
+    def step(self, observation: Observation, memory: None) -> tuple[Wishes, None]:
+        """What the path says for the interval that begins now."""
+        interval = int(observation.now / self.interval_s + ROUNDING)
+        return Wishes({role: path[min(interval, len(path) - 1)] for role, path in self.replicas.items()}), None
+
+    def less(self, role: Role, begin: int, end: int, least: int) -> Schedule:
+        """One replica less from one interval to another, but never fewer than `least`."""
+        path = self.replicas[role]
+        thinner = (*path[:begin], *(max(min(least, count), count - 1) for count in path[begin:end]), *path[end:])
+        return Schedule(self.interval_s, {**self.replicas, role: thinner})
+
+
+@dataclass(frozen=True, slots=True)
+class Drafts:
+    """Makes schedules for one bound, within the policy's limits and budget. `gpus`: of one replica. `sure_s`: how long before
+    it is needed a replica is asked for. `flat`: the best fixed fleet.
+    """
+
+    bound: LowerBound
+    policy: Policy
+    gpus: Mapping[Role, int]
+    sure_s: float
+    flat: Mapping[Role, int]
+
+    @property
+    def segment(self) -> int:
+        """Intervals in a segment."""
+        return max(1, round(SEGMENT_S / self.bound.interval_s))
+
+    @property
+    def segments(self) -> int:
+        """Segments in the whole."""
+        return math.ceil(len(next(iter(self.bound.work.values()))) / self.segment)
+
+    def schedule(self, rungs: Rungs) -> Schedule:
+        """The path for these utilisations. Where it would not fit the GPU budget, whoever has most beyond its work gives."""
+        paths = {role: self._path(role, places) for role, places in rungs.items()}
+        rows = [
+            self._fitted(at, dict(zip(paths, counts, strict=True))) for at, counts in enumerate(zip(*paths.values(), strict=True))
+        ]
+        return Schedule(self.bound.interval_s, {role: tuple(row[role] for row in rows) for role in paths})
+
+    def _path(self, role: Role, places: Sequence[int]) -> tuple[int, ...]:
+        limits, ahead = self.policy.pools[role], math.ceil(self.sure_s / self.bound.interval_s)
+        needs = []
+        for at, work in enumerate(self.bound.work[role]):
+            place = places[at // self.segment]
+            count = self.flat[role] if place == FLAT else math.ceil(work / LADDER[place] - ROUNDING)
+            needs.append(min(limits.max_replicas, max(limits.min_replicas, count)))
+        return tuple(max(needs[max(0, at - 1) : at + ahead + 1]) for at in range(len(needs)))
+
+    def _fitted(self, at: int, counts: dict[Role, int]) -> dict[Role, int]:
+        budget = self.policy.gpu_budget
+        while budget is not None and sum(count * self.gpus[role] for role, count in counts.items()) > budget:
+            spare = {role: count for role, count in counts.items() if count > self.policy.pools[role].min_replicas}
+            if not spare:
+                break
+            counts[min(spare, key=lambda role: self.bound.work[role][at] / spare[role])] -= 1
+        return counts
