@@ -6,6 +6,8 @@
     answer.py       rows -> numbers and histograms by signal
     assembly.py     one fleet's part of them -> its Signals
     own_queries.py  fleets with queries of their own, asked beside the others
+    ranges.py       range queries, in chunks
+    history.py      one fleet's past, step by step; lengths.yaml has the histograms of request lengths
     signals.py      all of it: the `SignalSource` of the controller
 
 Every signal of up to 500 pods travels in one query, joined by `or` and told apart by a label `signal`. One query is

@@ -117,7 +117,7 @@ class PrometheusClient:
         try:
             rows: object = self._prometheus.custom_query(promql, params={"timeout": f"{round(within_s * 1000)}ms"})
         except (PrometheusApiClientException, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-            return _why(error, self._endpoint)
+            return why_not(error, self._endpoint)
         return rows if isinstance(rows, list) else Unknown(Gap.MALFORMED, f"{self._endpoint.url}: the result is no list")
 
 
@@ -188,7 +188,7 @@ def _field(body: bytes, name: str) -> object:
     return envelope.get(name) if isinstance(envelope, dict) else None
 
 
-def _why(error: Exception, endpoint: Endpoint) -> Unknown:
+def why_not(error: Exception, endpoint: Endpoint) -> Unknown:
     """The gap an expected error stands for, with its innermost cause: "[Errno 111] Connection refused" tells most."""
     told = str(_root(error)) or type(error).__name__
     match error:
