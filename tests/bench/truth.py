@@ -1,18 +1,11 @@
-"""Does the simulator say what theory and measurements say?
+"""Does the simulator say what theory, publications and measurements say?
 
-    md1_*        mean wait of equal prompts at one prefill replica: rho S / (2 (1 - rho)) (Pollaczek-Khinchine)
-    mg1_*        the same of lognormal prompts: rho S (1 + c2) / (2 (1 - rho)), c2 = exp(sigma^2) - 1
-    mdn_*        four replicas behind one queue, which is what a gateway that holds all above one request per replica
-                 makes of them. Cosmetatos (1976): half of Erlang's M/M/n wait times
-                 1 + (1 - rho) (n - 1) (sqrt(4 + 5 n) - 2) / (16 rho n)
-    distserve_*  a prefill GPU does 5.6 requests/s and a decode GPU 10 (DistServe, OSDI'24, a 13B model on an A100): of
-                 2P1D each GPU gets min(2 x 5.6, 10) / 3 = 3.3 done, and its neighbours less. Throughput under overload;
-                 both speeds are put in, so that what is checked is how the pools work together, not the GPU
-    silicon_*    median |predicted / measured - 1| of TPOT over rows not fitted to, per system (simulator/silicon.py);
-                 the reference is 0. The data lies in the folder that PDA_SHARED names, and is left out where there is none
+Each room of trials/ asks one source, and says in its first lines what is checked, why so, and what is left out. Here they
+are run one after the other: a line per check on stderr as it comes, and at the end one JSON object on stdout, with all
+checks and all curves. A check that is not met is printed like any other, and named again in `missed`.
 
-A check is met where |measured - reference| <= tolerance, relative to the reference where that is not 0. A check that is
-not met is printed like any other.
+Traces and measured rows lie in the folder that PDA_SHARED names, by default the one beside the checkout; a trial whose file
+is not there is left out, with a line that says so.
 """
 
 from __future__ import annotations
@@ -20,149 +13,78 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from math import exp, factorial, log, sqrt
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from random import Random
 
-from autoscaler.core.fleet import Role
-from autoscaler.core.profile import ReplicaProfile
-from autoscaler.simulator.engine import Engine, FleetSpec, PoolSpec
-from autoscaler.simulator.events import Cause
-from autoscaler.simulator.silicon import form_errors
-from autoscaler.simulator.workload import Request
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-SHARED = Path(os.environ.get("PDA_SHARED", Path(__file__).parents[3] / "shared")) / "profiles" / "silicon_sample.csv.gz"
-REQUESTS = 1_000_000
-PROMPT_TOKENS, SERVICE_S, STEP_S = 1_000, 0.1, 1e-6
-PREFILL_RPS, DECODE_RPS = 5.6, 10.0
-# 0.1 ms per token, so that a mean prompt takes SERVICE_S; decode takes no time worth telling
-PROFILE = ReplicaProfile(
-    "one queue", (0.0, SERVICE_S / PROMPT_TOKENS, 0.0), (STEP_S, 0.0, 0.0), 10**9, 256, 1, link_bytes_per_s=1e30, link_base_s=0.0
-)
+from tests.bench.trials import early_rejection, per_gpu, queues, ratio_walk, silicon_rows, split_curve
+from tests.bench.trials.finding import Check, Curve, Finding
 
+SHARED = Path(os.environ.get("PDA_SHARED", Path(__file__).parents[3] / "shared"))
+SILICON, TRACES = SHARED / "profiles" / "silicon_sample.csv.gz", SHARED / "traces"
+PROMPTS = 1_000_000  # through each queue
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One figure beside what it should be."""
-
-    name: str
-    measured: float
-    reference: float
-    tolerance: float
-
-    @property
-    def met(self) -> bool:
-        """Within tolerance."""
-        return abs(self.measured - self.reference) <= self.tolerance * (abs(self.reference) or 1.0)
+Trial = Callable[[], Iterator[Finding]]
+TRIALS: Mapping[str, Trial] = {
+    "queueing theory": partial(queues.trial, PROMPTS),
+    "DistServe's arithmetic": per_gpu.trial,
+    "splits of 16 nodes": partial(split_curve.trial, TRACES),
+    "walk of the best split": ratio_walk.trial,
+    "early rejection": partial(early_rejection.trial, TRACES),
+    "measured GPUs": partial(silicon_rows.trial, SILICON),
+}
+NEEDS: Mapping[str, Path] = {
+    "splits of 16 nodes": TRACES / split_curve.TRACE,
+    "early rejection": TRACES / early_rejection.TRACE,
+    "measured GPUs": SILICON,
+}
 
 
-class Mean:
-    """A `Ledger` that keeps the sum of TTFTs; any request that is not served ends the run."""
-
-    def __init__(self) -> None:
-        self.finishes, self.ttft_s = 0, 0.0
-
-    def finished(self, request: Request, ttft_s: float, tpot_s: float) -> None:
-        self.finishes += 1
-        self.ttft_s += ttft_s
-
-    def refused(self, request: Request) -> None:
-        raise SystemExit(f"request {request.id} was refused: not the work")
-
-    def given_up(self, request: Request, cause: Cause) -> None:
-        raise SystemExit(f"request {request.id} was given up: not the work")
-
-    def flipped(self, from_role: Role, to_role: Role, count: int, now: float) -> None:
-        raise SystemExit("a role was changed: not the work")
+def findings(trials: Mapping[str, Trial]) -> Iterator[Finding]:
+    """What they find, with a progress line on a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task("", total=len(trials))
+        for name, trial in trials.items():
+            progress.update(bar, description=name)
+            for finding in trial():
+                if isinstance(finding, Check):
+                    console.print(told(finding), highlight=False, markup=False, soft_wrap=True)
+                yield finding
+            progress.advance(bar)
 
 
-def poisson(rps: float, count: int, sigma: float = 0.0, seed: int = 1) -> Iterator[Request]:
-    """Poisson arrivals; prompts lognormal of mean PROMPT_TOKENS, all equal where sigma is 0."""
-    rng, now, mu = Random(seed), 0.0, log(PROMPT_TOKENS) - sigma**2 / 2
-    for number in range(count):
-        now += rng.expovariate(rps)
-        yield Request(number, now, max(1, round(exp(rng.gauss(mu, sigma)))), 0, 1)
+def told(check: Check) -> str:
+    """One line."""
+    error = "" if check.standard_error is None else f", standard error {check.standard_error:.2g}"
+    verdict = "met" if check.met else "MISSED"
+    return f"{check.name} {check.measured:.6g}{error}, {check.rule} {check.reference:.6g}: {verdict}"
 
 
-def fleet(prefill: int, decode: int, profile: ReplicaProfile = PROFILE, holds_above: int | None = None) -> FleetSpec:
-    """One GPU per replica."""
-    pools = {Role.PREFILL: PoolSpec(prefill), Role.DECODE: PoolSpec(decode)}
-    return FleetSpec("default/truth", profile, pools, gateway_holds_above=holds_above)
-
-
-def mean_wait_s(spec: FleetSpec, utilisation: float, count: int, sigma: float = 0.0) -> float:
-    """TTFT without the prompt's own service and the one step."""
-    mean = Mean()
-    rps = utilisation * spec.pools[Role.PREFILL].replicas / SERVICE_S
-    engine = Engine(spec, poisson(rps, count, sigma), mean)
-    engine.advance(2 * count / rps + 1_000.0)
-    if mean.finishes != count:
-        raise SystemExit(f"{mean.finishes} of {count} requests finished: not the work")
-    return mean.ttft_s / count - SERVICE_S - STEP_S
-
-
-def one_queue(utilisation: float, count: int, tolerance: float, sigma: float = 0.0) -> Check:
-    """M/D/1, or M/G/1 where sigma is not 0."""
-    name = f"{'mg1' if sigma else 'md1'}_{utilisation:g}_wait_s"
-    wait_s = utilisation * SERVICE_S * exp(sigma**2) / (2 * (1 - utilisation))
-    return Check(name, mean_wait_s(fleet(1, 1), utilisation, count, sigma), wait_s, tolerance)
-
-
-def shared_queue(servers: int, utilisation: float, count: int, tolerance: float) -> Check:
-    """M/D/n."""
-    measured = mean_wait_s(fleet(servers, 1, holds_above=1), utilisation, count)
-    return Check(f"md{servers}_{utilisation:g}_wait_s", measured, cosmetatos_s(servers, utilisation), tolerance)
-
-
-def cosmetatos_s(servers: int, utilisation: float) -> float:
-    """Mean wait of M/D/n, approximately; exact at n = 1."""
-    erlangs = servers * utilisation
-    top = erlangs**servers / factorial(servers) / (1 - utilisation)
-    waits = top / (sum(erlangs**k / factorial(k) for k in range(servers)) + top)
-    exponential_s = waits * SERVICE_S / (servers * (1 - utilisation))
-    return (
-        exponential_s / 2 * (1 + (1 - utilisation) * (servers - 1) * (sqrt(4 + 5 * servers) - 2) / (16 * utilisation * servers))
-    )
-
-
-def per_gpu(prefill: int, decode: int) -> Check:
-    """Requests per second and GPU, with twice the arrivals that the pools can take; decode steps take 0.1 s a request."""
-    best_rps = min(prefill * PREFILL_RPS, decode * DECODE_RPS)
-    profile = replace(PROFILE, prefill_s=(1 / PREFILL_RPS, 0.0, 0.0), decode_s=(0.0, 1 / DECODE_RPS, 0.0))
-    mean, until_s = Mean(), 1_000.0
-    Engine(fleet(prefill, decode, profile), poisson(2 * best_rps, round(3 * best_rps * until_s)), mean).advance(until_s)
-    gpus = prefill + decode
-    return Check(f"distserve_{prefill}p{decode}d_rps_per_gpu", mean.finishes / until_s / gpus, best_rps / gpus, 0.02)
-
-
-def silicon() -> list[Check]:
-    """Each system's error. The bound of 10 % is chosen here, not published."""
-    return [Check(f"silicon_{found.what}_tpot", found.tpot_median, 0.0, 0.10) for found in form_errors(SHARED)]
-
-
-def checks(count: int) -> Iterator[Check]:
-    """All of them, the long ones over `count` requests."""
-    yield from (one_queue(load, count, 0.02) for load in (0.3, 0.5, 0.7, 0.8))
-    yield from (one_queue(load, count, 0.02, sigma=0.8) for load in (0.5, 0.7))
-    yield shared_queue(4, 0.7, count, 0.02)
-    yield from (per_gpu(*split) for split in ((1, 1), (2, 1), (3, 1), (1, 2)))
-    if SHARED.is_file():
-        yield from silicon()
-    else:
-        sys.stderr.write(f"no {SHARED}: the timing model is not checked\n")
+def document(found: list[Finding]) -> dict[str, object]:
+    """All of it, as `autoscaler compare --trial` reads it."""
+    checks = [one for one in found if isinstance(one, Check)]
+    return {
+        "bench": "truth",
+        "requests": PROMPTS,
+        "checks": [{**asdict(check), "met": check.met} for check in checks],
+        "missed": [check.name for check in checks if not check.met],
+        "curves": [asdict(one) for one in found if isinstance(one, Curve)],
+    }
 
 
 def main() -> None:
-    """Print one line per check as it comes, and then all of them as one JSON object."""
-    found = []
-    for check in checks(REQUESTS):
-        verdict = "met" if check.met else "MISSED"
-        sys.stderr.write(f"{check.name} {check.measured:.6g} of {check.reference:.6g} {verdict}\n")
-        found.append({**asdict(check), "met": check.met})
-    missed = [each["name"] for each in found if not each["met"]]
-    sys.stdout.write(json.dumps({"bench": "truth", "requests": REQUESTS, "checks": found, "missed": missed}) + "\n")
+    """Run all trials whose data is there."""
+    absent = [name for name, path in NEEDS.items() if not path.is_file()]
+    for name in absent:
+        sys.stderr.write(f"left out: {name}, for there is no {NEEDS[name]}\n")
+    found = list(findings({name: trial for name, trial in TRIALS.items() if name not in absent}))
+    sys.stdout.write(json.dumps(document(found)) + "\n")
 
 
 if __name__ == "__main__":

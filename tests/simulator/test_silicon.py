@@ -21,11 +21,11 @@ def sheet(folder: Path, factor: float = 1.0, model: str = "m") -> Path:
     """Rows that a replica with the built-in profile would give, each time `factor` as long; and a fleet's row, not read."""
     profile = replica_profile("llama-3-8b-h100-tp1")
     b0, b1, b2 = profile.decode_s
-    a1 = profile.prefill_s[1]
+    a0, a1, _ = profile.prefill_s
     rows = [",".join(COLUMNS)]
     for isl, osl, batch in LOADS:
         tpot_s = b0 + b1 * batch + b2 * batch * (isl + osl / 2) + a1 * batch * isl / osl
-        ms = (1000 * factor * (b0 + a1 * isl), 1000 * factor * tpot_s)
+        ms = (1000 * factor * (a0 + a1 * isl), 1000 * factor * tpot_s)
         rows.append(f"h100_sxm,{model},vllm,,1,1,1,1,agg,{isl},{osl},{batch},{ms[0]},{ms[1]}")
     rows.append(f"h100_sxm,{model},vllm,,1,1,1,1,disagg,,,,,")
     path = folder / "silicon.csv"
@@ -35,9 +35,28 @@ def sheet(folder: Path, factor: float = 1.0, model: str = "m") -> Path:
 
 def test_rows_made_by_the_model_are_predicted_exactly(tmp_path: Path) -> None:
     (found,) = form_errors(sheet(tmp_path))
-    assert (found.what, found.settings, found.rows) == ("h100_sxm", 1, 8)
+    assert (found.what, found.settings, found.rows, found.ttft_rows) == ("h100_sxm", 1, 16, 8)
     assert found.tpot_p90 < 1e-6
-    assert found.ttft_bias == pytest.approx(0, abs=1e-6)
+    assert found.ttft_median == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_load_is_never_predicted_from_a_copy_of_itself(tmp_path: Path) -> None:
+    """Every time is wrong by a third, up and down by turns: whoever had seen the row itself could tell which."""
+    path = sheet(tmp_path)
+    header, *rows = path.read_text().splitlines()
+    bent = [_bent(row, 4 / 3 if at % 2 else 3 / 4) for at, row in enumerate(rows[:-1])]
+    once, thrice = tmp_path / "once.csv", tmp_path / "thrice.csv"
+    once.write_text("\n".join([header, *bent]) + "\n")
+    thrice.write_text("\n".join([header, *bent, *bent, *bent]) + "\n")
+    (alone,), (copied,) = form_errors(once), form_errors(thrice)
+    assert alone == copied
+    assert alone.tpot_median > 0.15
+
+
+def _bent(row: str, factor: float) -> str:
+    *fields, ttft_ms, tpot_ms = row.split(",")
+    return ",".join([*fields, ttft_ms, str(float(tpot_ms) * factor)])
 
 
 def test_a_built_in_profile_is_held_against_rows_of_its_own_model(tmp_path: Path) -> None:
@@ -62,11 +81,19 @@ def test_a_row_that_cannot_be_read_is_told_with_its_line(tmp_path: Path) -> None
 @needs_silicon
 @pytest.mark.slow
 def test_the_form_describes_replicas_of_four_systems_and_not_of_a_gb200() -> None:
-    """Median error on rows not fitted to: 3.3 % H100, 4.4 % H200, 6.0 % B200, 6.9 % B300; 16.6 % over 22 rows of GB200."""
-    errors = {found.what: found.tpot_median for found in form_errors(SHARED)}
-    most = {"h100_sxm": 0.05, "h200_sxm": 0.06, "b200_sxm": 0.08, "b300_sxm": 0.09, "gb200": 0.20}
-    assert errors.keys() == most.keys()
-    assert {system for system, error in errors.items() if error > most[system]} == set()
+    """Median error of TPOT and TTFT: 3.4 and 7 % H100, 4.9 and 13 % H200, 6.0 and 12 % B200, 8.5 and 45 % B300; of a GB200
+    12.5 and 68 %, over 44 loads of three settings."""
+    found = {one.what: one for one in form_errors(SHARED)}
+    most = {
+        "h100_sxm": (0.05, 0.1),
+        "h200_sxm": (0.06, 0.2),
+        "b200_sxm": (0.08, 0.2),
+        "b300_sxm": (0.1, 0.6),
+        "gb200": (0.2, 0.8),
+    }
+    assert found.keys() == most.keys()
+    errors = {system: (one.tpot_median, one.ttft_median or 0.0) for system, one in found.items()}
+    assert {system for system in most if any(e > m for e, m in zip(errors[system], most[system], strict=True))} == set()
 
 
 @needs_silicon

@@ -1,0 +1,140 @@
+"""What does early rejection save, and does it make the pools swing?
+
+Mooncake under overload: 8P + 8D, real requests at twice their rate, TTFT 30 s and 0.1 s between tokens; the three rules are
+in rejection_gate.py. Published (arXiv 2407.00079): rejected 4,183 without, 3,771 with early rejection and 3,589 with
+prediction, of some 23,000 (Table 3); with early rejection the pools swing in opposite phases (Fig. 9: prefill's load 0 to
+95 %, decode's 35 to 95 %, on 20 machines), and prediction damps that. t_d was not published: here it is twice the mean
+decode time of the baseline, with once and three times beside it. What is wasted comes first; the paper has no figure of it.
+
+The trace is Mooncake's conversation at scale 2 (24,062 requests, of longer prompts than those of Table 3), the profile that
+of the paper's time and GPU, as it ships. Bounds without a published figure are chosen here: half of the wasted prefills
+saved, a correlation of the two loads below -0.2, a swing within a fifth of the published one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from statistics import correlation, pstdev
+
+from autoscaler.core.fleet import Role
+from autoscaler.simulator.engine import Engine, FleetSpec, PoolSpec
+from autoscaler.simulator.events import Cause
+from autoscaler.simulator.replay import Slice
+from autoscaler.simulator.traces import read_trace
+from autoscaler.simulator.workload import Request
+from tests.bench.trials.finding import Check, Curve, Finding, Rule, Series
+from tests.bench.trials.rejection_gate import NODES, PROFILE, Gate, Rejects
+from tests.bench.trials.strict import Strict
+
+TRACE = "mooncake_fast25_conversation_trace.jsonl.gz"
+SCALE, LONGEST_TOKENS, SAMPLE_S = 2.0, 200_000, 5.0
+STEADY = slice(60, 700)  # samples from 5 minutes, when the pools are full, to 58, when the trace ends
+SHOWN = slice(60, 180)  # ten minutes
+TIMES_MEAN, SHOWN_TIMES = (1, 2, 3), 2
+PUBLISHED_REJECTED = {Rejects.BASELINE: 4_183, Rejects.EARLY: 3_771, Rejects.PREDICTED: 3_589}
+PUBLISHED_SWING = {Role.PREFILL: 0.95, Role.DECODE: 0.60}
+
+
+class Tally(Strict):
+    """A `Ledger` of what was turned away, and of decode times."""
+
+    def __init__(self) -> None:
+        self.rejected = self.finishes = 0
+        self.decode_s = 0.0
+
+    def finished(self, request: Request, ttft_s: float, tpot_s: float) -> None:
+        self.finishes += 1
+        self.decode_s += tpot_s * request.output_tokens
+
+    def given_up(self, request: Request, cause: Cause) -> None:
+        self.rejected += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One run: counts, the mean decode time in seconds, and each pool's load every 5 s (1: at the limit)."""
+
+    rejected: int
+    wasted: int
+    decode_s: float
+    loads: Mapping[Role, Sequence[float]]
+
+    @property
+    def phase(self) -> float:
+        """Correlation of the two loads: below 0, one pool is full while the other is idle."""
+        return correlation(*(loads[STEADY] for loads in self.loads.values()))
+
+    def spread(self, role: Role) -> float:
+        """Standard deviation of a pool's load."""
+        return pstdev(self.loads[role][STEADY])
+
+    def swing(self, role: Role) -> float:
+        """From its lowest to its highest load."""
+        return max(self.loads[role][STEADY]) - min(self.loads[role][STEADY])
+
+
+def played(requests: Sequence[Request], rejects: Rejects, stays_s: float = 0.0) -> Outcome:
+    """All of them, to the end of the last."""
+    gate, tally = Gate(rejects, stays_s), Tally()
+    loads: dict[Role, list[float]] = {role: [] for role in Role}
+    spec = FleetSpec("default/truth", PROFILE, dict.fromkeys(Role, PoolSpec(NODES, 8)), max_model_len=LONGEST_TOKENS)
+    engine = gate.engine = Engine(spec, requests, tally, admit=gate.admit, proceed=gate.proceed)
+    while not engine.exhausted:
+        engine.advance(engine.now + SAMPLE_S)
+        for role, path in loads.items():
+            path.append(gate.load(role))
+    return Outcome(tally.rejected, engine.front.wasted_prefills, tally.decode_s / tally.finishes, loads)
+
+
+def trial(folder: Path) -> Iterator[Finding]:
+    """Five runs. Raises TraceError for a trace that cannot be read."""
+    requests = list(read_trace(folder / TRACE, Random(1), Slice(scale=SCALE)))
+    baseline, early = played(requests, Rejects.BASELINE), played(requests, Rejects.EARLY)
+    predicted = {times: played(requests, Rejects.PREDICTED, times * baseline.decode_s) for times in TIMES_MEAN}
+    runs = {Rejects.BASELINE: baseline, Rejects.EARLY: early, Rejects.PREDICTED: predicted[SHOWN_TIMES]}
+    yield from checks(runs)
+    yield from _swings(runs)
+    note = f"Of {len(requests)} requests. t_d in mean decode times of the baseline ({baseline.decode_s:.0f} s)."
+    levels = {Rejects.BASELINE: [baseline] * 3, Rejects.EARLY: [early] * 3, Rejects.PREDICTED: list(predicted.values())}
+    for what, title in (("wasted", "Prompts computed for nothing"), ("rejected", "Requests rejected")):
+        series = [
+            Series(rule, [(times, getattr(run, what)) for times, run in zip(TIMES_MEAN, each, strict=True)])
+            for rule, each in levels.items()
+        ]
+        yield Curve(f"rejection-{what}", title, "t_d", "requests", series, note)
+
+
+def checks(runs: Mapping[Rejects, Outcome]) -> Iterator[Check]:
+    """What is saved, who is rejected, and how the pools swing."""
+    baseline, early, predicted = (runs[rule] for rule in Rejects)
+    cut = 1 - early.wasted / baseline.wasted
+    yield Check("rejection_early_wasted_cut", "share of wasted prefills that early rejection saves", cut, 0.5, rule=Rule.AT_LEAST)
+    for rule, before in ((Rejects.EARLY, Rejects.BASELINE), (Rejects.PREDICTED, Rejects.EARLY)):
+        share, most = (runs[one].rejected / baseline.rejected for one in (rule, before))
+        published = PUBLISHED_REJECTED[rule] / PUBLISHED_REJECTED[Rejects.BASELINE]
+        claim = f"requests rejected ({rule}), of the baseline's; at most those of {before}"
+        yield Check(f"rejection_{rule}_rejected", claim, share, most, rule=Rule.AT_MOST, published=published)
+    claim = "correlation of prefill's and decode's load with early rejection"
+    yield Check("rejection_early_anti_phase", claim, early.phase, -0.2, rule=Rule.AT_MOST)
+    for role, published in PUBLISHED_SWING.items():
+        claim = f"swing of {role}'s load with early rejection, of its limit"
+        yield Check(f"rejection_early_{role}_swing", claim, early.swing(role), published, 0.2)
+    claim = "spread of prefill's load with prediction; at most that of early rejection"
+    spread, most = predicted.spread(Role.PREFILL), early.spread(Role.PREFILL)
+    yield Check("rejection_predicted_spread", claim, spread, most, rule=Rule.AT_MOST)
+    claim = "correlation of the loads with prediction; at least that of early rejection"
+    yield Check("rejection_predicted_anti_phase", claim, predicted.phase, early.phase, rule=Rule.AT_LEAST)
+
+
+def _swings(runs: Mapping[Rejects, Outcome]) -> Iterator[Curve]:
+    for rule in (Rejects.EARLY, Rejects.PREDICTED):
+        run = runs[rule]
+        series = [
+            Series(role, [(at * SAMPLE_S / 60, load) for at, load in enumerate(path[SHOWN], SHOWN.start)])
+            for role, path in run.loads.items()
+        ]
+        note = f"Correlation {run.phase:.2f} over the whole overload; 1 is the limit."
+        yield Curve(f"rejection-{rule}-loads", f"Loads of the pools, {rule}", "minute", "load", series, note)

@@ -1,0 +1,149 @@
+"""Does it matter more how a flip is made than when? Narwhal's walk, on which the best split moves.
+
+Eight phases of 20 minutes ask six engines for 4P2D, 5P1D, ... (simulator/shapes.py `topology_walk`). Published is the
+attainment of 98.5 % with flips in place, 93.4 % with one fixed split, and 54.7 % where a flip takes an engine away for
+300 s; the planner behind the last figure made about 40 moves a run.
+
+Here nobody plans: a script knows the best split of each phase (of the fixed splits 1P5D to 5P1D the one that serves the
+phase best) and flips by driver, so that what differs is the driver alone:
+
+    label     at once (flips.py LABEL)       switch   20 s, once idle (ENGINE_SWITCH)
+    cold      one replica goes, another starts and takes 300 s (PairedResize)
+
+    rare      a flip where the best split changes, and no other
+    restless  35 flips: after the right one of each phase one step away, back, away and back, 4 minutes apart
+
+Six replicas have the built-in profile `splitwise-2024-llama-2-70b-h100-tp8`, at which 4P2D is right at the published
+rates; these are multiplied by 1.1, the first step of 0.05 at which the flood of the second phase asks for 5P1D, as
+published. Limits are the published ones, TTFT 15 s and TPOT 60 ms; two seeds, as published. Left out: the gateway that
+refused requests there, and engines that do both roles at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from random import Random
+from statistics import fmean
+
+from autoscaler.core.fleet import Role
+from autoscaler.policy.profiles import replica_profile
+from autoscaler.simulator.engine import Engine, FleetSpec, PoolSpec
+from autoscaler.simulator.flips import ENGINE_SWITCH, LABEL, Driver, PairedResize
+from autoscaler.simulator.pools import StartUp
+from autoscaler.simulator.shapes import topology_walk, walk
+from autoscaler.simulator.workload import Request
+from tests.bench.trials.finding import Check, Curve, Finding, Rule, Series
+from tests.bench.trials.strict import Strict
+
+PROFILE = replica_profile("splitwise-2024-llama-2-70b-h100-tp8")
+ENGINES, PHASE_S, STEP_S, SCALE, COLD_S = 6, 1_200.0, 240.0, 1.1, 300.0
+TTFT_S, TPOT_S = 15.0, 0.06
+PHASES = topology_walk(PHASE_S)
+LENGTH_S = PHASE_S * len(PHASES)
+DRIVERS: Mapping[str, Driver] = {"label": LABEL, "switch": ENGINE_SWITCH, "cold": PairedResize()}
+FAR = 0.10  # of attainment: what ">>" is taken to mean
+
+Step = tuple[float, int]  # from this second on, so many replicas for prefill
+
+
+class MetByPhase(Strict):
+    """A `Ledger` of requests within both limits, by the phase in which they arrived."""
+
+    def __init__(self) -> None:
+        self.met = [0] * len(PHASES)
+
+    def finished(self, request: Request, ttft_s: float, tpot_s: float) -> None:
+        self.met[phase_of(request)] += ttft_s <= TTFT_S and tpot_s <= TPOT_S
+
+
+def phase_of(request: Request) -> int:
+    """Where on the walk it arrived."""
+    return int(request.arrival_s // PHASE_S)
+
+
+def played(script: Sequence[Step], driver: Driver, seed: int) -> list[float]:
+    """Attainment by phase. A flip for which too few replicas serve is left out."""
+    requests = list(walk(Random(seed), PHASES, LENGTH_S, SCALE))
+    first = script[0][1]
+    pools = {Role.PREFILL: PoolSpec(first), Role.DECODE: PoolSpec(ENGINES - first)}
+    met = MetByPhase()
+    engine = Engine(FleetSpec("default/truth", PROFILE, pools, StartUp(COLD_S, 0.0)), requests, met)
+    for at_s, prefill in script:
+        engine.advance(at_s)
+        split(engine, prefill, driver)
+    engine.advance(LENGTH_S + PHASE_S)
+    offered = [sum(phase_of(request) == phase for request in requests) for phase in range(len(PHASES))]
+    return [one / of for one, of in zip(met.met, offered, strict=True)]
+
+
+def split(engine: Engine, prefill: int, driver: Driver) -> None:
+    """Flip towards so many replicas for prefill, as many as serve in the role that gives."""
+    missing = prefill - engine.pools[Role.PREFILL].desired
+    giver, taker = (Role.DECODE, Role.PREFILL) if missing > 0 else (Role.PREFILL, Role.DECODE)
+    count = min(abs(missing), len(engine.pools[giver].serving()))
+    if count:
+        engine.flip(giver, taker, count, driver)
+
+
+def best_splits(fixed: Mapping[int, Sequence[float]]) -> list[int]:
+    """Prefill replicas by phase: what serves it best, and of equals the one nearest to what was before."""
+    now, path = max(fixed, key=lambda prefill: fmean(fixed[prefill])), []
+    for phase in range(len(PHASES)):
+        now = min(fixed, key=lambda prefill: (-round(fixed[prefill][phase], 3), abs(prefill - now)))
+        path.append(now)
+    return path
+
+
+def rare(path: Sequence[int]) -> list[Step]:
+    """The best split of each phase from its begin on."""
+    return [(phase * PHASE_S, prefill) for phase, prefill in enumerate(path)]
+
+
+def restless(path: Sequence[int]) -> list[Step]:
+    """The same, and one step away and back twice in each phase: towards the middle, where both roles keep replicas."""
+    steps = []
+    for begin_s, prefill in rare(path):
+        other = prefill - 1 if prefill > ENGINES / 2 else prefill + 1
+        steps += [(begin_s + turn * STEP_S, other if turn % 2 else prefill) for turn in range(5)]
+    return steps
+
+
+def whole(phases: Sequence[float]) -> float:
+    """Attainment of the walk: phases count by their rates."""
+    return sum(share * phase.rps for share, phase in zip(phases, PHASES, strict=True)) / sum(phase.rps for phase in PHASES)
+
+
+def average(runs: Sequence[Sequence[float]]) -> list[float]:
+    """By phase, over seeds."""
+    return [fmean(shares) for shares in zip(*runs, strict=True)]
+
+
+def trial(seeds: Sequence[int] = (1, 2)) -> Iterator[Finding]:
+    """Five fixed splits and two scripts by three drivers, over these seeds."""
+    splits = range(1, ENGINES)
+    fixed = {prefill: average([played([(0.0, prefill)], LABEL, seed) for seed in seeds]) for prefill in splits}
+    path = best_splits(fixed)
+    best = max(fixed.values(), key=whole)
+    scripts = {"rare": rare(path), "restless": restless(path)}
+    flipped = {
+        (how, name): average([played(script, driver, seed) for seed in seeds])
+        for how, script in scripts.items()
+        for name, driver in DRIVERS.items()
+    }
+    shares = {key: whole(phases) for key, phases in flipped.items()}
+    yield from _checks(whole(best), shares)
+    for how in scripts:
+        lines = {"fixed split": best, **{name: flipped[how, name] for name in DRIVERS}}
+        series = [Series(name, list(enumerate(phases, 1))) for name, phases in lines.items()]
+        note = "Best split by phase: " + ", ".join(f"{prefill}P{ENGINES - prefill}D" for prefill in path) + "."
+        yield Curve(f"walk-{how}", f"Attainment on the walk, {how} flips", "phase", "share", series, note)
+
+
+def _checks(fixed: float, shares: Mapping[tuple[str, str], float]) -> Iterator[Check]:
+    for how in ("rare", "restless"):
+        claim = f"attainment with {how} flips by label, against the best fixed split's (published: 0.934)"
+        yield Check(f"walk_{how}_label", claim, shares[how, "label"], fixed, rule=Rule.AT_LEAST, published=0.985)
+        claim = f"attainment with {how} flips of 20 s, against the best fixed split's"
+        yield Check(f"walk_{how}_switch", claim, shares[how, "switch"], fixed, rule=Rule.AT_LEAST)
+        claim = f"attainment with {how} cold flips of 300 s, against the best fixed split's less {FAR:g}"
+        yield Check(f"walk_{how}_cold", claim, shares[how, "cold"], fixed - FAR, rule=Rule.AT_MOST, published=0.547)
