@@ -11,7 +11,7 @@ file beside the policy: what the operator wants is in the policy, where things a
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +33,32 @@ POLICIES = (
     ),
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of tables for people.")
-WHERE = (
+PROMETHEUS = (
     click.option("--prometheus", required=True, metavar="URL", help="Where Prometheus answers queries."),
+    click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Sent with every query, e.g. a tenant."),
+    click.option("--token-file", type=FILES, help="Bearer token for Prometheus, read anew when it changes."),
+    click.option("--ca-file", type=FILES, help="Certificate authority of Prometheus."),
+)
+WHERE = (
+    PROMETHEUS[0],
     click.option(
         "--cluster",
         required=True,
         metavar="WHICH",
         help="`kubernetes` of $KUBECONFIG, ~/.kube/config or around us; `kubernetes:CONTEXT`; `sim:URL` of `autoscaler fleet`.",
     ),
-    click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Sent with every query, e.g. a tenant."),
-    click.option("--token-file", type=FILES, help="Bearer token for Prometheus, read anew when it changes."),
-    click.option("--ca-file", type=FILES, help="Certificate authority of Prometheus."),
+    *PROMETHEUS[1:],
     click.option("--query-timeout", "query_timeout_s", type=click.FloatRange(0.1, 60), default=5.0, show_default=True),
 )
 
 
 def where(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say where the policies, Prometheus and the cluster are."""
-    for option in reversed((*POLICIES, *WHERE)):
+    return _with((*POLICIES, *WHERE), command)
+
+
+def _with(options: Iterable[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(tuple(options)):
         command = option(command)
     return command
 
@@ -201,9 +209,7 @@ JUDGED = (
 
 def judged(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say how simulated runs are judged, and on what."""
-    for option in reversed(JUDGED):
-        command = option(command)
-    return command
+    return _with(JUDGED, command)
 
 
 @cli.command()
@@ -223,7 +229,12 @@ def simulate(**options: Any) -> None:
 
 
 @cli.command()
-@click.option("--scenario", "scenarios", multiple=True, help="Only these; repeatable.  [default: the open set]")
+@click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    help="Only these, by name or pattern (azure-*, *@60s); repeatable.  [default: the open set]",
+)
 @click.option("--kept", is_flag=True, help="The scenarios kept for the final report instead.")
 @click.option("--policy", type=FILES, help="PDAutoscaler file whose tuning our controller plays with.")
 @click.option("--peer", "peers", multiple=True, help="Only these peers; repeatable.  [default: all]")
@@ -231,10 +242,53 @@ def simulate(**options: Any) -> None:
 @click.option("--references", is_flag=True, help="Lower bound, best static, oracle and clairvoyant flipper too (slow: searched).")
 @click.option("--jobs", type=click.IntRange(1, 1024), help="Processes at once.  [default: one per core]")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write one self-contained HTML file.")
+@click.option(
+    "--trial", type=click.Path(dir_okay=False, path_type=Path), help="JSON of `make bench NAME=truth`: a section of the report."
+)
 @judged
 def compare(**options: Any) -> None:
     """Play every policy on every scenario and rank them by cost."""
     from autoscaler.commands.compare import compare as command
+
+    command(**options)
+
+
+def past(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which past is played again."""
+    return _with((*PROMETHEUS, *PAST), command)
+
+
+PAST = (
+    click.option("--query-timeout", "query_timeout_s", type=click.FloatRange(0.1, 600), default=60.0, show_default=True),
+    click.option("--policy", type=FILES, required=True, help="PDAutoscaler file: which fleet, and what would have steered it."),
+    click.option("--since", default="7d", show_default=True, metavar="LENGTH", help="How much of the past: 7d, 12h, 90m."),
+    click.option("--until", metavar="WHEN", help="Its end: a time (2026-11-20T18:00Z), or a length ago.  [default: now]"),
+    click.option("--step", metavar="LENGTH", help="How finely it is read.  [default: 60s, more for more than a week]"),
+    click.option(
+        "--pods", multiple=True, metavar="ROLE=PATTERN", help="Names of a role's pods.  [default: by the policy's target]"
+    ),
+    click.option("--replicas", multiple=True, metavar="ROLE=N", help="How many there were, where the metrics do not tell."),
+    click.option(
+        "--arrivals", type=click.Choice(["poisson", "even"]), default="poisson", show_default=True, help="Within a step."
+    ),
+    click.option(
+        "--startup", "start_up_s", type=click.FloatRange(0, 3600), default=60.0, show_default=True, help="Cold start, s."
+    ),
+    click.option("--seed", type=int, default=1, show_default=True),
+    click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write one self-contained HTML file."),
+    JSON,
+)
+
+
+@cli.command()
+@past
+def backtest(**options: Any) -> None:
+    """Play a policy on a fleet's own past, read from Prometheus.
+
+    Nothing is changed anywhere: recorded metrics become requests again, and are played under the replicas that stood there
+    and under the policy. What had to be assumed is told.
+    """
+    from autoscaler.commands.backtest import backtest as command
 
     command(**options)
 

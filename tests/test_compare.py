@@ -77,7 +77,12 @@ def simulating(file: Path) -> Play:
 def test_the_cheapest_that_keeps_the_promises_comes_first(comparing: Play, capsys: pytest.CaptureFixture[str]) -> None:
     comparing()
     told = capsys.readouterr()
-    rows = json.loads(told.out)
+    document = json.loads(told.out)
+    rows = document["runs"]
+    assert (document["seed"], list(document["scenarios"])) == (1, ["waves@30s", "jump@30s"])
+    assert document["left_out"] == [told.err.strip()]
+    assert document["scenarios"]["jump@30s"]["slo"]["ttft"] == {"seconds": 2.0, "percentile": 95.0}
+    assert all(len(row["timeline"]["serving"]["decode"]) == len(row["timeline"]["offered_rps"]) for row in rows)
     assert told.err.startswith("absent: left out, its trace is absent.csv")
     for scenario in ("waves@30s", "jump@30s"):
         mine = [row for row in rows if row["scenario"] == scenario]
@@ -93,16 +98,16 @@ def test_the_cheapest_that_keeps_the_promises_comes_first(comparing: Play, capsy
 @pytest.mark.slow
 def test_processes_give_what_one_gives(comparing: Play, capsys: pytest.CaptureFixture[str]) -> None:
     comparing(peers=("static",))
-    one = capsys.readouterr().out
+    one = json.loads(capsys.readouterr().out)
     comparing(peers=("static",), jobs=2)
-    assert capsys.readouterr().out == one
+    assert json.loads(capsys.readouterr().out) == one
 
 
 @pytest.mark.slow
 def test_the_report_stands_alone_and_holds_every_run(comparing: Play, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "r.html"
-    comparing(scenarios=("jump",), peers=("static", "hpa-queue"), sweep=True, references=True, report=path)
-    rows = json.loads(capsys.readouterr().out)
+    comparing(scenarios=("jump",), peers=("static", "hpa-queue"), sweep=True, references=True, attainment=0.45, report=path)
+    rows = json.loads(capsys.readouterr().out)["runs"]
     text = path.read_text()
     assert not re.search(r"<script|<link|<img|https?:|url\(", text)
     drawings = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL)]
@@ -111,8 +116,28 @@ def test_the_report_stands_alone_and_holds_every_run(comparing: Play, tmp_path: 
     assert len(drawings) == 1 + 3 + 3  # the frontier, a timeline for each policy as published and each reference that plays
     bound = next(row for row in rows if row["policy"] == "lower-bound")
     assert all(bound["gpu_hours"] <= row["gpu_hours"] for row in rows if row["reaches"])
-    assert "What the simulator leaves out" in text
+    for told in ("What this does not tell", "Glossary", "How to read the pictures", "Who won", "To make it again"):
+        assert told in text
     assert "<th>recovery</th>" in text
+    reached = [row["gpu_hours"] for row in rows if row["reaches"] and row["published_point"] and row["headroom"] is not None]
+    assert set(re.findall(r"<td class=win>(.*?)</td>", text)) == {f"{min(reached):.2f}"}
+    assert set(re.findall(r'href="#([^"]+)"', text)) == {"jump@30s"} <= set(re.findall(r'id="([^"]+)"', text))
+
+
+def test_a_pattern_means_every_scenario_it_fits(comparing: Play, capsys: pytest.CaptureFixture[str]) -> None:
+    comparing(scenarios=("w*", "*@30s", "waves"), peers=("static",), length_s=60.0)
+    assert list(json.loads(capsys.readouterr().out)["scenarios"]) == ["waves@30s", "jump@30s"]
+
+
+def test_the_trial_of_the_simulator_goes_into_the_report(comparing: Play, tmp_path: Path) -> None:
+    trial, path = tmp_path / "trial.json", tmp_path / "r.html"
+    check = {
+        "name": "md1", "claim": "M/D/1 waits as the formula says", "measured": 0.5, "reference": 0.5, "tolerance": 0.02,
+        "rule": "near", "published": None, "standard_error": None, "met": True,
+    }  # fmt: skip
+    trial.write_text(json.dumps({"bench": "truth", "requests": 10, "checks": [check], "missed": [], "curves": []}))
+    comparing(scenarios=("jump",), peers=("static",), length_s=60.0, report=path, trial=trial)
+    assert "M/D/1 waits as the formula says" in path.read_text()
 
 
 @pytest.mark.slow
@@ -155,6 +180,8 @@ def test_traces_are_looked_for_where_the_environment_says(
         ({"scenarios": ("absent",)}, r"absent: left out, its trace is absent.csv"),
         ({"peers": ("keda",)}, r'--peer "keda" is no peer \(allowed: static, hpa-queue'),
         ({"kept": True}, r"compare: no scenario is left to be played"),
+        ({"trial": Path("trial.json")}, r"--trial goes into a report: give --report too"),
+        ({"scenarios": ("abs*",)}, r"absent: left out, its trace is absent.csv"),
         ({"report": Path("/nowhere/at/all.html")}, r"--report /nowhere/at/all.html: there is no folder /nowhere/at"),
     ],
 )

@@ -1,27 +1,31 @@
 """Which policy keeps the promises for the fewest GPU-hours, scenario by scenario?
 
-Every policy in every case is a job of its own (simulator/comparison.py), and the jobs go to a pool of processes. They are
-dealt in the order of the cases, so that a case's requests are read while the page cache still has its trace. What comes back
-is put into one table per scenario, and, if wanted, into one HTML file.
+Every policy plays in every case (playing.py). What comes back is put into one table per scenario (standings.py), for machines
+into one object (comparison_json.py), and, if wanted, into one HTML file (comparison_page.py).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from autoscaler.commands.comparison_json import document
+from autoscaler.commands.playing import played, tell_lost
+from autoscaler.commands.setting import Setting
 from autoscaler.commands.simulate import folder_of, known_peers, tuning_of
-from autoscaler.commands.standings import by_scenario, document, table
+from autoscaler.commands.standings import by_scenario, cost_table, swept, table
 from autoscaler.refusal import Refusal
-from autoscaler.simulator.comparison import Job, Result, cut, field_of, play, settled
+from autoscaler.simulator.contenders import Job, field_of
+from autoscaler.simulator.ground import cut
+from autoscaler.simulator.result import Result, settled
 from autoscaler.simulator.scenarios import BUILT_IN, Case, Cases, load_cases
 
 
@@ -41,78 +45,69 @@ def compare(
     jobs: int | None,
     report: Path | None,
     as_json: bool,
+    trial: Path | None = None,
 ) -> None:
-    """Play all, then tell. Raises Refusal on bad input."""
+    """Play all, then tell. Raises Refusal on bad input; ends with exit code 1 if a run was lost by a fault of ours."""
     _refuse_unwritable(report)
+    section = _section(trial, report)
     cases = load_cases(folder_of(traces), scenarios_file or BUILT_IN, kept=kept)
     field = field_of(tuning_of(policy), known_peers(peers), sweep=sweep, references=references)
     chosen = [cut(case, length_s) for case in _chosen(cases, scenarios)]
-    for line in () if scenarios else cases.left_out:
+    left_out = () if scenarios else cases.left_out
+    for line in left_out:
         click.echo(line, err=True)
     if not chosen:
         raise Refusal("compare: no scenario is left to be played")
-    played = _played([Job(case, one, seed, attainment) for case in chosen for one in field], jobs or _cores())
-    results = settled(played)
+    runs = played([Job(case, one, seed, attainment) for case in chosen for one in field], jobs or _cores())
+    results, setting = settled(runs), Setting(attainment, seed, _typed(), left_out, section)
     if report is not None:
-        _write(report, results, chosen, attainment, () if scenarios else cases.left_out)
+        _write(report, results, chosen, setting)
     if as_json:
-        click.echo(json.dumps(document(results, attainment), indent=2))
-        return
-    console = Console(width=None if Console().is_terminal else 140)
+        click.echo(json.dumps(document(results, chosen, setting), indent=2))
+    else:
+        _print(results, attainment)
+    tell_lost(results)
+
+
+def _print(results: Sequence[Result], attainment: float) -> None:
+    console = Console(width=None if Console().is_terminal else 150)
     for name, ranking in by_scenario(results, attainment).items():
         console.print(table(name, ranking, attainment))
+        if swept(ranking):
+            console.print(cost_table(ranking, attainment))
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _chosen(cases: Cases, names: Sequence[str]) -> Iterator[Case]:
-    """Those named, or all. Refusal for a name that cannot be played, with the reason where one is known."""
+def _typed() -> str:
+    """The command as it was typed, but for the program's path."""
+    return shlex.join(["autoscaler", *sys.argv[1:]])
+
+
+def _chosen(cases: Cases, patterns: Sequence[str]) -> Iterator[Case]:
+    """Those that a name or a pattern (`azure-*`, `*@60s`) means, or all. Refusal for one that means none that can be played,
+    with the reason where one is known.
+    """
     seen = set[str]()
-    for name in names:
-        for line in cases.left_out:
-            if line.partition(":")[0] == name.partition("@")[0]:
-                raise Refusal(line)
-    for case in [case for name in names for case in cases.named(name)] if names else cases.ready:
+    for case in [case for pattern in patterns for case in _meant(cases, pattern)] if patterns else cases.ready:
         if case.name not in seen:
             seen.add(case.name)
             yield case
 
 
-def _played(jobs: Sequence[Job], processes: int) -> list[Result]:
-    """The results in the order of the jobs, whoever was done first."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task("playing", total=len(jobs))
-
-        def ended(job: Job) -> None:
-            progress.update(bar, advance=1, description=f"{job.case.name} {job.contender.name}")
-
-        return _here(jobs, ended) if processes == 1 else _in_processes(jobs, processes, ended)
+def _meant(cases: Cases, pattern: str) -> Sequence[Case]:
+    found = [case for case in cases.ready if any(fnmatchcase(name, pattern) for name in _names(case))]
+    if not found:
+        for line in cases.left_out:
+            if fnmatchcase(line.partition(":")[0], pattern.partition("@")[0]):
+                raise Refusal(line)
+    return found or cases.named(pattern)
 
 
-def _here(jobs: Sequence[Job], ended: Callable[[Job], None]) -> list[Result]:
-    results = []
-    for job in jobs:
-        results.append(play(job))
-        ended(job)
-    return results
-
-
-def _in_processes(jobs: Sequence[Job], processes: int, ended: Callable[[Job], None]) -> list[Result]:
-    """Spawned, not forked: the progress bar has a thread. A job that is refused, or Ctrl-C, lets those in line go."""
-    pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn"))
-    try:
-        futures = {pool.submit(play, job): at for at, job in enumerate(jobs)}
-        results: dict[int, Result] = {}
-        for future in as_completed(futures):
-            results[futures[future]] = future.result()
-            ended(jobs[futures[future]])
-        return [results[at] for at in range(len(jobs))]
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _names(case: Case) -> tuple[str, str]:
+    return case.name, case.name.partition("@")[0]
 
 
 def _refuse_unwritable(report: Path | None) -> None:
@@ -121,11 +116,33 @@ def _refuse_unwritable(report: Path | None) -> None:
         raise Refusal(f"--report {report}: there is no folder {report.parent}")
 
 
-def _write(path: Path, results: Sequence[Result], cases: Sequence[Case], attainment: float, left_out: Sequence[str]) -> None:
+def _section(trial: Path | None, report: Path | None) -> str:
+    """The simulator's own trial as HTML, made before anything is played, so that a bad file is refused at once."""
+    if trial is None:
+        return ""
+    if report is None:
+        raise Refusal("--trial goes into a report: give --report too")
+    from autoscaler.commands.trial_page import section  # only where a trial is told
+
+    try:
+        told = json.loads(trial.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Refusal(f"--trial {trial}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise Refusal(f"--trial {trial}: not JSON: {error}") from None
+    if not isinstance(told, Mapping):
+        raise Refusal(f"--trial {trial}: not a JSON object")
+    try:
+        return section(told)
+    except Refusal as refusal:
+        raise Refusal(f"--trial {trial}: {refusal}") from None
+
+
+def _write(path: Path, results: Sequence[Result], cases: Sequence[Case], setting: Setting) -> None:
     from autoscaler.commands.comparison_page import page  # only where a report is asked for
 
     try:
-        path.write_text(page(results, cases, attainment, left_out), encoding="utf-8")
+        path.write_text(page(results, cases, setting), encoding="utf-8")
     except OSError as error:
         raise Refusal(f"--report {path}: cannot be written: {error.strerror or error}") from None
     click.echo(f"report: {path}", err=True)

@@ -16,14 +16,18 @@ from random import Random
 import click
 from rich.console import Console
 
-from autoscaler.commands.standings import document, table
+from autoscaler.commands.comparison_json import runs
+from autoscaler.commands.simulated import simulated
+from autoscaler.commands.standings import table
+from autoscaler.core.demand import DemandLimits
 from autoscaler.core.fleet import Role
 from autoscaler.policy_file import load_policies
 from autoscaler.ports import Managed
 from autoscaler.refusal import Refusal
 from autoscaler.roster import managed
-from autoscaler.simulator.comparison import HEADROOMS, OURS, Contender, Job, cut, play
-from autoscaler.simulator.engine import FleetSpec, PoolSpec
+from autoscaler.simulator.comparison import play
+from autoscaler.simulator.contenders import OURS, Contender, Job
+from autoscaler.simulator.ground import cut
 from autoscaler.simulator.peers.catalogue import PEERS
 from autoscaler.simulator.pools import StartUp
 from autoscaler.simulator.replay import Slice
@@ -61,9 +65,9 @@ def simulate(
     contender = _contender(peer, headroom, tuning)
     results = [play(Job(case, contender, seed, attainment)) for case in cases]
     if as_json:
-        click.echo(json.dumps(document(results, attainment), indent=2))
+        click.echo(json.dumps(runs(results, attainment), indent=2))
         return
-    console = Console(width=None if Console().is_terminal else 140)
+    console = Console(width=None if Console().is_terminal else 150)
     for result in results:
         console.print(table(result.scenario, [result], attainment))
 
@@ -96,7 +100,7 @@ def _contender(peer: str | None, headroom: float | None, tuning: Managed | None)
             raise Refusal(f"--headroom 0 is no point of {name} (its own: {', '.join(f'{p:g}' for p in PEERS[name].points)})")
         point = PEERS[name].published if headroom is None else headroom
         return Contender(name, point, point == PEERS[name].published)
-    own = tuning.policy.demand.headroom if tuning else HEADROOMS[2]
+    own = tuning.policy.demand.headroom if tuning else DemandLimits().headroom
     point = own if headroom is None else headroom
     return Contender(OURS, point, point == own, tuning)
 
@@ -121,8 +125,7 @@ def _recorded(trace: Path, policy: Path, rate: float, start_up_s: float, length_
     fleet = managed(written)
     part = Slice(duration_s=length_s or float("inf"), scale=rate)
     found, pools = measure(trace, part), written.spec.pools
-    specs = {role: PoolSpec(pool.min, pool.gpus_per_replica) for role, pool in pools.items()}
-    spec = FleetSpec(fleet.key, fleet.policy.profile, specs, StartUp(start_up_s))
+    spec = simulated(written, StartUp(start_up_s))
     bounds: dict[Role, Bounds] = {role: Bounds(pool.min, pool.max) for role, pool in pools.items()}
     budget = fleet.policy.gpu_budget or sum(pool.max * pool.gpus_per_replica for pool in pools.values())
     traffic = partial(_replay, path=trace, part=part)

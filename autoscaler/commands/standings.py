@@ -1,18 +1,18 @@
-"""Who did best in a scenario? The table for people and the document for machines, for `simulate` and `compare` alike.
+"""Who did best in a scenario? The tables for people, for `simulate` and `compare` alike.
 
 In order: whoever reached the required attainment, the cheapest first; then the others, the best attainment first; then what
-could not be found.
+could not be found. After a sweep a second table tells what each policy's whole line costs at that attainment (frontiers.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
 
 from rich.table import Table
 
-from autoscaler.simulator.comparison import Result
+from autoscaler.simulator.contenders import REFERENCES
+from autoscaler.simulator.frontiers import Cost, Kind, costs
+from autoscaler.simulator.result import Result
 from autoscaler.simulator.shifts import Recovery
 
 HEADINGS = (
@@ -79,25 +79,43 @@ def table(scenario: str, results: Sequence[Result], attainment: float) -> Table:
     for result in results:
         shown.add_row(*cells(result), style="" if result.reaches(attainment) else "dim")
     notes = [f"{result.contender.name}: {result.note}" for result in results if result.note]
-    shown.caption, shown.caption_justify = "\n".join(notes) or None, "left"
+    shown.caption, shown.caption_justify = "\n".join((*notes, *out_of_reach(results, attainment))) or None, "left"
     return shown
 
 
-def document(results: Sequence[Result], attainment: float) -> list[dict[str, Any]]:
-    """For machines, in the same order; no timelines."""
-    return [_entry(result, attainment) for ranking in by_scenario(results, attainment).values() for result in ranking]
+def out_of_reach(results: Sequence[Result], attainment: float) -> list[str]:
+    """That nothing can keep the promises of this scenario, or that nobody who played did, and who came nearest."""
+    said = [f"infeasible: {one.infeasible} (by the capacity model)" for one in results if one.infeasible][:1]
+    played = [one for one in results if one.attainment is not None]
+    if played and not any(one.reaches(attainment) for one in played):
+        best = max(played, key=lambda one: one.attainment or 0.0)
+        hours = f" for {best.gpu_hours:.2f} GPU-hours" if best.gpu_hours is not None else ""
+        said.append(f"nobody reaches {attainment:.1%}; the most is {best.attainment:.2%}, by {best.contender.name}{hours}")
+    return said
 
 
-def _entry(result: Result, attainment: float) -> dict[str, Any]:
-    score: Mapping[str, Any] | None = asdict(result.score) if result.score else None
-    return {
-        "scenario": result.scenario,
-        "policy": result.contender.name,
-        "headroom": result.contender.point,
-        "published_point": result.contender.published,
-        "reaches": result.reaches(attainment),
-        "gpu_hours": result.gpu_hours,
-        "score": score,
-        "recovery": asdict(result.recovery) if result.recovery else None,
-        "note": result.note,
-    }
+def swept(results: Sequence[Result]) -> bool:
+    """Whether some policy was played at more than one setting, so that there are lines to compare."""
+    policies = [one.contender.name for one in results if one.contender.name not in REFERENCES]
+    return len(policies) > len(set(policies))
+
+
+def cost_table(results: Sequence[Result], attainment: float) -> Table:
+    """What each policy's line costs at the attainment, the cheapest first; those that never reach it are dim."""
+    shown = Table(title=f"GPU-hours at {attainment:.1%}, along each policy's line", title_justify="left")
+    for at, heading in enumerate(("policy", "GPU-hours", "how it is known")):
+        shown.add_column(heading, justify="right" if at == 1 else "left", no_wrap=True)
+    for one in costs(results, attainment):
+        shown.add_row(*cost_cells(one), style="dim" if one.gpu_hours is None else "")
+    return shown
+
+
+def cost_cells(cost: Cost) -> tuple[str, str, str]:
+    """Policy, GPU-hours, and how they are known, in words."""
+    if cost.gpu_hours is None:
+        nearest = "" if cost.nearest is None else f"; at most {cost.nearest:.2%}"
+        return cost.contender, "-", f"never reaches it{nearest}"
+    if cost.contender in REFERENCES:
+        return cost.contender, f"{cost.gpu_hours:.2f}", "a reference, played once"
+    words = {Kind.INTERPOLATED: "between two settings", Kind.PLAYED: "at one setting, as played"}
+    return cost.contender, f"{cost.gpu_hours:.2f}", words.get(cost.kind, "")

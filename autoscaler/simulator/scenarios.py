@@ -140,7 +140,8 @@ def _missing(name: str, spec: ScenarioSpec, traces: Path | None) -> str | None:
 def _cases(name: str, spec: ScenarioSpec, traces: Path | None) -> Iterator[Case]:
     for start_up_s in spec.start_up_seconds:
         pools = {role: PoolSpec(pool.start, pool.gpus) for role, pool in spec.pools.items()}
-        fleet = FleetSpec(name, spec.profile(), pools, StartUp(start_up_s))
+        flips = spec.flips.core() if spec.flips else None
+        fleet = FleetSpec(name, spec.profile(), pools, StartUp(start_up_s), flips=flips)
         yield Case(
             f"{name}@{start_up_s:g}s",
             spec.mark,

@@ -21,9 +21,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import inf
 
+from autoscaler.core.action import Action
 from autoscaler.core.capacity import Slo
 from autoscaler.core.fleet import Role, SloKind
-from autoscaler.core.plan import Action
 from autoscaler.simulator.engine import Engine
 from autoscaler.simulator.events import Cause
 from autoscaler.simulator.moves import Flipped, Move, Scaled, reversals

@@ -8,19 +8,23 @@ from functools import partial
 
 import pytest
 
+from autoscaler.commands.standings import out_of_reach
+from autoscaler.core.action import Mode
 from autoscaler.core.capacity import Slo
-from autoscaler.core.decide import Policy
 from autoscaler.core.fleet import Role, SloKind
 from autoscaler.core.hysteresis import Brakes, Damping, Step
-from autoscaler.core.plan import Mode, PoolLimits
+from autoscaler.core.policy import Policy, PoolLimits
 from autoscaler.policy.profiles import replica_profile
 from autoscaler.ports import Managed
 from autoscaler.refusal import Refusal
-from autoscaler.simulator.comparison import HEADROOMS, OURS, REFERENCES, Contender, Job, cut, field_of, play, requests_of, settled
+from autoscaler.simulator.comparison import play, play_all
+from autoscaler.simulator.contenders import HEADROOMS, OURS, REFERENCES, Contender, Job, dealt, field_of
 from autoscaler.simulator.engine import FleetSpec, PoolSpec
+from autoscaler.simulator.ground import cut, requests_of
 from autoscaler.simulator.moves import Scaled
 from autoscaler.simulator.peers.catalogue import PEERS
 from autoscaler.simulator.pools import StartUp
+from autoscaler.simulator.result import settled
 from autoscaler.simulator.run import Scenario
 from autoscaler.simulator.scenario_file import Mark
 from autoscaler.simulator.scenarios import Bounds, Case
@@ -114,14 +118,42 @@ def test_a_reference_that_cannot_be_found_says_why() -> None:
     assert "cannot be found: TPOT SLO 0.001 s" in result.note
 
 
-@pytest.mark.parametrize("name", ["arrow", "clairvoyant-flipper"])
-def test_whoever_flips_in_place_stays_out_where_replicas_differ(name: str) -> None:
+@pytest.mark.parametrize("name", ["static", "best-static"])
+def test_who_never_starts_a_replica_plays_once_for_all_start_up_times(name: str) -> None:
+    one = Job(case(), Contender(name, 1.0), attainment=0.95)
+    fleet = one.case.scenario.fleet
+    slow = replace(one.case, name="steady@90s", scenario=replace(one.case.scenario, fleet=replace(fleet, start_up=StartUp(90.0))))
+    other = replace(one, case=slow)
+    assert dealt([other, one]) == [(other, one)]
+    assert dealt([replace(other, contender=Contender(OURS, 0.1)), replace(one, contender=Contender(OURS, 0.1))])[1:]
+    oracle = replace(one, contender=Contender("oracle"))
+    searched = replace(one, contender=Contender("best-static"))
+    assert dealt([oracle, searched]) == [(oracle, searched)]
+    assert play_all([one, other]) == [play(one), play(other)]
+
+
+def test_a_promise_that_no_size_keeps_is_called_infeasible_and_the_nearest_is_told() -> None:
+    slos = {**SLOS, SloKind.TTFT: Slo(SloKind.TTFT, 0.03, 0.95)}
+    hard = replace(case(), scenario=replace(case().scenario, slos=slos))
+    results = [play(Job(hard, Contender(name, 1.0))) for name in ("static", "best-static")]
+    why = "no number of prefill replicas keeps TTFT 0.03 s for the mean request"
+    assert {one.infeasible for one in results} == {why}
+    assert "none tried reaches 99.0%, this one comes nearest" in results[1].note
+    infeasible, nearest = out_of_reach(results, 0.99)
+    assert infeasible == f"infeasible: {why} (by the capacity model)"
+    assert nearest.startswith(f"nobody reaches 99.0%; the most is {max(one.attainment or 0 for one in results):.2%}, by ")
+    assert play(Job(case(), Contender("static", 1.0))).infeasible == ""
+
+
+def test_who_reckons_with_equal_replicas_stays_out_where_they_differ() -> None:
     fleet = case().scenario.fleet
     unlike = replace(fleet, pools={Role.PREFILL: PoolSpec(2, 2), Role.DECODE: PoolSpec(2, 1)})
-    result = play(Job(replace(case(), scenario=replace(case().scenario, fleet=unlike)), Contender(name, 1.0)))
+    there = replace(case(), scenario=replace(case().scenario, fleet=unlike))
+    result = play(Job(there, Contender("clairvoyant-flipper", 1.0)))
     assert (result.gpu_hours, result.reaches(0.0)) == (None, False)
-    assert "unequal GPUs" in result.note
-    assert play(Job(case(), Contender(name, 1.0))).gpu_hours == pytest.approx(4 * 120 / 3600)
+    assert "equal GPUs" in result.note
+    assert play(Job(case(), Contender("clairvoyant-flipper", 1.0))).gpu_hours == pytest.approx(4 * 120 / 3600)
+    assert play(Job(there, Contender("arrow", 1.0))).gpu_hours == pytest.approx(6 * 120 / 3600)
 
 
 def test_a_reversal_that_the_oracle_makes_too_is_none() -> None:

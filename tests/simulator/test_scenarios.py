@@ -200,7 +200,8 @@ def test_the_shipped_scenarios_hold_every_kind_twice_start_ups_and_sizes() -> No
         assert {row["mark"] for row in rows if row.get("kept", False) is kept} == set(Mark)
         loads = {kind for row in rows if row.get("kept", False) is kept for kind in row["load"]}
         assert loads >= {"steady", "wave", "onOff", "trace"}
-    assert {seconds for row in rows for seconds in row["startUpSeconds"]} == {60, 180}
+    assert {seconds for row in rows if "flips" not in row for seconds in row["startUpSeconds"]} == {60, 180}
+    assert {row["flips"]["driver"] for row in rows if "flips" in row} == {"label", "pairedResize"}
     gpus = {(row["pools"]["prefill"]["gpus"], row["pools"]["decode"]["gpus"]) for row in rows}
     assert gpus >= {(1, 1), (4, 2)}
 
