@@ -22,10 +22,10 @@ from functools import partial
 from threading import Event
 from typing import TypeVar
 
+from autoscaler.core.action import Action, Flip, Outcome, Verdict
 from autoscaler.core.decide import Decision, Memory, decide
 from autoscaler.core.fleet import Fleet
 from autoscaler.core.observation import Gap, Observation, Signals
-from autoscaler.core.plan import Action, Outcome, Verdict
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.state import resume
 from autoscaler.core.status import Status, refused, status_of, unreadable
@@ -61,7 +61,7 @@ class Alone:
 class _Write:
     """The writes of one decision, under way in an errand of their own. `late`: they were not all answered in that tick."""
 
-    actions: tuple[Action, ...]
+    actions: tuple[Flip | Action, ...]
     late: Event
     ended: Future[Outcomes]
 
@@ -251,13 +251,13 @@ class Controller:
             if term is None or late.is_set():
                 break
             outcome = self._apply(key, action, now, term)
-            log.info("%s %s %s -> %s: %s", key, action.role, action.from_replicas, action.to_replicas, outcome.verdict)
+            log.info("%s %s %s: %s", key, action.subject, action.change, outcome.verdict)
             outcomes.append(outcome)
             if outcome.verdict is Verdict.CONFLICT:
                 break
         return tuple(outcomes)
 
-    def _apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
+    def _apply(self, key: str, action: Action | Flip, now: float, term: int) -> Outcome:
         return attempt(
             "acting",
             key,

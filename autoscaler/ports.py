@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from autoscaler.core.decide import Policy
+from autoscaler.core.action import Action, Flip, Outcome
+from autoscaler.core.arima import ArimaFit, FitTask
 from autoscaler.core.fleet import Fleet, Phase, Role
 from autoscaler.core.observation import Signals
-from autoscaler.core.plan import Action, Outcome
+from autoscaler.core.policy import Policy
 from autoscaler.core.reason import Finding
 from autoscaler.core.status import Status
 
@@ -116,8 +117,8 @@ class FleetGateway(Protocol):
         """The fleet as it stands."""
         ...
 
-    def apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
-        """Carry out one action, in this term of leadership, if the fleet still is what the action was decided on."""
+    def apply(self, key: str, action: Action | Flip, now: float, term: int) -> Outcome:
+        """Carry out one action or flip, in this term of leadership, if the fleet still is what it was decided on."""
         ...
 
 
@@ -138,4 +139,16 @@ class StatusSink(Protocol):
 
     def forget(self, key: str) -> None:
         """The fleet is managed no more."""
+        ...
+
+
+class Fitter(Protocol):
+    """Fits ARIMA models somewhere else. Neither method ever waits for a fit."""
+
+    def submit(self, task: FitTask) -> bool:
+        """Take a task in hand; False while there is no room for it, and for one that is in hand already."""
+        ...
+
+    def fitted(self) -> Sequence[tuple[str, ArimaFit]]:
+        """Fits that have ended since the last call, each with its task's key; one that failed comes as not converged."""
         ...

@@ -1,8 +1,9 @@
 """How do tests speak of fleets, signals and policies in one line each, without mocks?
 
-The numbers are round on purpose. A request is 1,000 uncached prompt tokens and 100 output tokens; prefill takes 100 ms
-and may be busy half of the time, a decode step takes 20 ms and holds 10 requests. So one replica of *either* role
-carries 5 requests per second, headroom is off, and `signals(fleet, rps=22)` means a demand of 4.4 replicas per role.
+The numbers are round on purpose. A request is 1,000 uncached prompt tokens and 100 output tokens; prefill takes 190 ms
+and the promise is so wide that only the highest utilisation, 95 %, binds; a decode step takes 20 ms and holds 10 requests,
+whose spread the median does not mind. So one replica of *either* role carries 5 requests per second and ten carry 50,
+headroom is off, and `signals(fleet, rps=22)` means a demand of 4.4 replicas per role.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from autoscaler.core.capacity import Shape, Slo
-from autoscaler.core.decide import Policy
+from autoscaler.core.action import Action, Flip, Mode, Outcome, Verdict
+from autoscaler.core.capacity import Bound, Capacity, Shape, Slo
 from autoscaler.core.demand import DemandLimits
 from autoscaler.core.fleet import Fleet, Phase, Pool, Replica, Role, SloKind
 from autoscaler.core.observation import Gap, Gauges, Histogram, Known, RoleSignals, Signals, Traffic, Unknown
-from autoscaler.core.plan import Action, Mode, Outcome, PoolLimits, Verdict
+from autoscaler.core.policy import Policy, PoolLimits
 from autoscaler.core.profile import ReplicaProfile
 from autoscaler.core.status import Status
 from autoscaler.ports import Fault, FleetScope, Managed, Unusable
@@ -24,13 +25,11 @@ from autoscaler.ports import Fault, FleetScope, Managed, Unusable
 KEY = "models/chat"
 LONG_AGO_S = -86_400.0
 SHAPE = Shape(prompt_tokens=1000.0, uncached_tokens=1000.0, output_tokens=100.0)
-PROFILE = ReplicaProfile("round", (0.0, 1e-4, 0.0), (0.02, 1e-7, 0.0), kv_tokens=1_000_000, max_seqs=10, link_base_s=0.0)
+PROFILE = ReplicaProfile("round", (0.0, 1.9e-4, 0.0), (0.02, 1e-7, 0.0), kv_tokens=1_000_000, max_seqs=10, link_base_s=0.0)
 RPS_PER_REPLICA = 5.0
 GONE = Unknown(Gap.UNREACHABLE, "connection refused")
 
-# Half busy: rho exp(-2 (1 - rho) slack / (S (1 + c2))) = 0.05 at rho = 0.5, S = 0.1 s, c2 = 1 has slack = 0.2 ln 10.
-_TTFT_S = 0.1 + 0.2 * math.log(10) + PROFILE.transfer_time_s(1000) + PROFILE.step_time_s(1, 1000)
-SLOS = {SloKind.TTFT: Slo(SloKind.TTFT, _TTFT_S, 0.95), SloKind.TPOT: Slo(SloKind.TPOT, 0.05, 0.5)}
+SLOS = {SloKind.TTFT: Slo(SloKind.TTFT, 20.0, 0.95), SloKind.TPOT: Slo(SloKind.TPOT, 0.05, 0.5)}
 
 
 def pool(
@@ -83,7 +82,7 @@ def signals(
         gauges.pop(name, None)
     unmeasured = Unknown(Gap.MISSING, "no request completed")
     work = {role: Known(getattr(shape, _WORK[role])) if shape else unmeasured for role in Role}
-    roles = {role: RoleSignals(histogram(), work[role]) for role in Role}
+    roles = {role: RoleSignals(histogram(within=100.0, over=0.0), work[role]) for role in Role}
     prompt = Known(shape.prompt_tokens) if shape else unmeasured
     offered = rps if isinstance(rps, Unknown) else Known(rps, 5.0)
     return Signals(gauges, roles, Traffic(offered, "gateway", histogram(), prompt))
@@ -95,6 +94,28 @@ _WORK = {Role.PREFILL: "uncached_tokens", Role.DECODE: "output_tokens"}
 def histogram(*, within: float = 90.0, over: float = 10.0, edge_s: float = 0.5) -> Histogram:
     """Requests below and above one edge."""
     return Histogram((edge_s, math.inf), (within, within + over))
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """A law without pooling: each replica carries the same."""
+
+    tokens_per_s: float
+
+    def replicas(self, tokens_per_s: float) -> float:
+        """Load over what one carries."""
+        return tokens_per_s / self.tokens_per_s
+
+    def carried(self, replicas: float) -> float:
+        """Replicas times what one carries."""
+        return replicas * self.tokens_per_s
+
+
+def carries(
+    tokens_per_s: float, max_resident: float | None = None, bound: Bound = Bound.TTFT, *, feasible: bool = True, use: float = 0.5
+) -> Capacity:
+    """So much by each replica, at this utilisation."""
+    return Capacity(Alike(tokens_per_s), max_resident, bound, feasible, tokens_per_s, use, float(feasible))
 
 
 def merged(parts: Iterable[Mapping[str, Signals]]) -> dict[str, Signals]:
@@ -135,8 +156,9 @@ class FakeFleet:
     """A gateway over fleets in memory. New replicas serve after `start_s`, removed ones drain for `drain_s`; the newest
     go first, or the oldest.
 
-    It keeps the precondition: an action decided on another count is a conflict. `unreadable` makes a read answer a
-    fault or raise; `answers` makes the writes to one role end otherwise. `applied` is every write that was tried, `terms`
+    It keeps the precondition: what was decided on other counts is a conflict. A flip takes the first that serve, and those
+    who come in their place serve after `start_s`. `unreadable` makes a read answer a fault or raise; `answers` makes the
+    writes to one role (flips from it) end otherwise. `applied` is every write that was tried, `terms`
     in which term of leadership each.
     """
 
@@ -145,7 +167,7 @@ class FakeFleet:
         self.start_s, self.drain_s, self.oldest_first = start_s, drain_s, oldest_first
         self.unreadable: dict[str, Fault | Exception] = {}
         self.answers: dict[tuple[str, Role], Verdict | Exception] = {}
-        self.applied: list[tuple[str, Action]] = []
+        self.applied: list[tuple[str, Action | Flip]] = []
         self.terms: list[int] = []
         self._made = 0
 
@@ -157,23 +179,36 @@ class FakeFleet:
         if trouble is not None:
             return trouble
         pools = {role: self._aged(members, now) for role, members in self.fleets[key].pools.items()}
-        self.fleets[key] = Fleet(key, pools)
+        self.fleets[key] = replace(self.fleets[key], pools=pools)
         return self.fleets[key]
 
-    def apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
-        """Scale, unless `answers` or the precondition say otherwise."""
+    def apply(self, key: str, action: Action | Flip, now: float, term: int) -> Outcome:
+        """Scale or flip, unless `answers` or the precondition say otherwise."""
         self.applied.append((key, action))
         self.terms.append(term)
-        answer = self.answers.get((key, action.role), Verdict.APPLIED)
+        answer = self.answers.get((key, action.roles[0]), Verdict.APPLIED)
         if isinstance(answer, Exception):
             raise answer
-        members = self.fleets[key].pools[action.role]
         if answer is not Verdict.APPLIED:
             return Outcome(action, answer, "as scripted")
-        if members.desired != action.from_replicas:
-            return Outcome(action, Verdict.CONFLICT, f"desired is {members.desired}")
-        self.scale(key, action.role, action.to_replicas, now)
+        pools = self.fleets[key].pools
+        seen = action.seen if isinstance(action, Flip) else {action.role: action.from_replicas}
+        other = [pools[role].desired for role, count in seen.items() if pools[role].desired != count]
+        if other:
+            return Outcome(action, Verdict.CONFLICT, f"desired is {other[0]}")
+        if isinstance(action, Flip):
+            self._take(key, action)
+            self.scale(key, action.to_role, pools[action.to_role].desired + action.to_replicas, now)
+        else:
+            self.scale(key, action.role, action.to_replicas, now)
         return Outcome(action, Verdict.APPLIED)
+
+    def _take(self, key: str, flip: Flip) -> None:
+        members = self.fleets[key].pools[flip.from_role]
+        gone = members.in_phase(Phase.SERVING)[: flip.from_replicas]
+        left = tuple(replica for replica in members.replicas if replica not in gone)
+        members = replace(members, desired=members.desired - flip.from_replicas, replicas=left)
+        self.fleets[key] = replace(self.fleets[key], pools={**self.fleets[key].pools, flip.from_role: members})
 
     def scale(self, key: str, role: Role, count: int, now: float) -> None:
         """What a human with kubectl does, too."""
@@ -187,7 +222,7 @@ class FakeFleet:
         drained = (replace(replica, phase=Phase.DRAINING, since_s=now) for replica in leaving)
         replicas = (*staying, *drained, *members.in_phase(Phase.DRAINING))
         pools = {**self.fleets[key].pools, role: replace(members, desired=count, replicas=replicas)}
-        self.fleets[key] = Fleet(key, pools)
+        self.fleets[key] = replace(self.fleets[key], pools=pools)
 
     def _aged(self, members: Pool, now: float) -> Pool:
         kept = []

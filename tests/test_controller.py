@@ -12,10 +12,10 @@ from dataclasses import replace
 import pytest
 
 from autoscaler.controller import Controller
-from autoscaler.core.decide import Policy
+from autoscaler.core.action import Action, Flip, Mode, Outcome, Verdict
 from autoscaler.core.fleet import Fleet, Phase, Role
 from autoscaler.core.observation import Gap, Signals
-from autoscaler.core.plan import Action, Mode, Outcome, Verdict
+from autoscaler.core.policy import Policy
 from autoscaler.core.reason import Finding, Reason
 from autoscaler.core.reason import Stage as Step
 from autoscaler.core.status import Status
@@ -194,8 +194,8 @@ def test_after_a_conflict_the_rest_of_the_plan_waits_for_the_next_tick() -> None
 class Meddled(FakeFleet):
     """Somebody scales by hand just before each write."""
 
-    def apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
-        self.scale(key, action.role, 7, now)
+    def apply(self, key: str, action: Action | Flip, now: float, term: int) -> Outcome:
+        self.scale(key, action.roles[0], 7, now)
         return super().apply(key, action, now, term)
 
 
@@ -340,7 +340,7 @@ class Hanging(FakeFleet):
         self._wait("read", key)
         return super().read(key, now)
 
-    def apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
+    def apply(self, key: str, action: Action | Flip, now: float, term: int) -> Outcome:
         self._wait("apply", key)
         return super().apply(key, action, now, term)
 
@@ -408,8 +408,8 @@ def test_a_write_found_at_a_later_tick_is_told_once(hanging: tuple[Stage, Hangin
     stage.tick()
     cluster.hanging.clear()
     cluster.released.set()
-    assert [outcome.action.role for outcome in until_ended(stage, B, Verdict.APPLIED)] == [Role.PREFILL]
-    assert [outcome.action.role for outcome in until_ended(stage, B, Verdict.APPLIED)] == [Role.DECODE]
+    assert [outcome.action.roles for outcome in until_ended(stage, B, Verdict.APPLIED)] == [(Role.PREFILL,)]
+    assert [outcome.action.roles for outcome in until_ended(stage, B, Verdict.APPLIED)] == [(Role.DECODE,)]
     assert stage.tick()[B].outcomes == ()
 
 

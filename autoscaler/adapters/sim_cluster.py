@@ -2,17 +2,19 @@
 
 `autoscaler fleet` holds a fleet in memory and serves it on loopback: GET /fleet answers pools and replicas, POST
 /scale takes the count that was seen beside the new one and answers 409 when they differ, as a real API server does
-for a failed precondition. This is the `sim` cluster of `--cluster`; it stands behind the same port as Kubernetes.
+for a failed precondition; POST /flip does the same with the counts of two roles. This is the `sim` cluster of
+`--cluster`; it stands behind the same port as Kubernetes.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import requests
 
-from autoscaler.core.fleet import Fleet, Phase, Pool, Replica, Role
-from autoscaler.core.plan import Action, Outcome, Verdict
+from autoscaler.core.action import Action, Flip, Outcome, Verdict
+from autoscaler.core.fleet import Fleet, Flipping, FlipWay, Phase, Pool, Replica, Role
 from autoscaler.ports import Fault
 
 TIMEOUT_S = (2.0, 5.0)
@@ -38,11 +40,14 @@ class SimulatedFleetClient:
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             return Fault("cluster", f"{self._url} answers what no fleet is: {error}")
 
-    def apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
-        """Write the absolute count if the fleet still is what the action was decided on."""
-        body = {"role": action.role.value, "from": action.from_replicas, "to": action.to_replicas}
+    def apply(self, key: str, action: Action | Flip, now: float, term: int) -> Outcome:
+        """Write the absolute count, or flip, if the fleet still is what that was decided on."""
+        if isinstance(action, Flip):
+            path, body = "flip", asdict(action)
+        else:
+            path, body = "scale", {"role": action.role.value, "from": action.from_replicas, "to": action.to_replicas}
         try:
-            answer = self._session.post(f"{self._url}/scale", json=body, timeout=TIMEOUT_S)
+            answer = self._session.post(f"{self._url}/{path}", json=body, timeout=TIMEOUT_S)
         except requests.RequestException as error:
             return Outcome(action, Verdict.FAILED, f"{self._url} cannot be reached ({type(error).__name__})")
         return Outcome(action, VERDICTS.get(answer.status_code, Verdict.FAILED), answer.text[:200])
@@ -55,5 +60,18 @@ def _fleet(key: str, body: dict[str, Any], now: float) -> Fleet:
         replicas = tuple(
             Replica(r["name"], Phase(r["phase"]), now - float(r["age_s"]), now - float(r["born_age_s"])) for r in pool["replicas"]
         )
-        pools[Role(name)] = Pool(Role(name), int(pool["desired"]), replicas, int(pool["gpus_per_replica"]))
-    return Fleet(key, pools)
+        leaving, gpus = int(pool["leaving"]), int(pool["gpus_per_replica"])
+        pools[Role(name)] = Pool(Role(name), int(pool["desired"]), replicas, gpus, leaving=leaving)
+    ways = {_roles(way): FlipWay(**way) for way in body["ways"]}
+    return Fleet(key, pools, ways, tuple(_flipping(flip, now) for flip in body["flips"]))
+
+
+def _roles(told: dict[str, Any]) -> tuple[Role, Role]:
+    """The two roles, taken out of what is told of a flip."""
+    return Role(told.pop("from_role")), Role(told.pop("to_role"))
+
+
+def _flipping(told: dict[str, Any], now: float) -> Flipping:
+    from_role, to_role = _roles(told)
+    phase, since_s, started_s = Phase(told.pop("phase")), now - told.pop("age_s"), now - told.pop("began_age_s")
+    return Flipping(from_role=from_role, to_role=to_role, phase=phase, since_s=since_s, started_s=started_s, **told)

@@ -25,12 +25,12 @@ from autoscaler.adapters.own_metrics import OwnMetrics
 from autoscaler.apps.feed import Feed
 from autoscaler.commands.ending import Ending
 from autoscaler.commands.report import conditions, pools
+from autoscaler.commands.simulated import simulated
 from autoscaler.controller import Controller
 from autoscaler.core.status import Status, document
 from autoscaler.policy_file import load_policies
 from autoscaler.roster import FixedRoster, managed
-from autoscaler.simulator.engine import FleetSpec, PoolSpec
-from autoscaler.simulator.pools import StartUp
+from autoscaler.simulator.pool_setting import StartUp
 from autoscaler.simulator.replay import Slice
 from autoscaler.simulator.run import Scenario, VirtualRun
 from autoscaler.simulator.score import Score
@@ -78,8 +78,7 @@ def _wire(policy: Path, requests: Iterator[Request], seed: int, speed: float) ->
     """The real controller over a simulated fleet that begins at the policy's minimum."""
     written = load_policies([policy])[0].document
     fleet = managed(written)
-    specs = {role: PoolSpec(pool.min, pool.gpus_per_replica) for role, pool in written.spec.pools.items()}
-    spec = FleetSpec(fleet.key, fleet.policy.profile, specs, START_UP, seed=seed)
+    spec = simulated(written, START_UP, seed)
     run = VirtualRun(Scenario(spec, fleet.policy.slos, interval_s=written.spec.behaviour.tick_seconds), requests)
     feed, latest, metrics = Feed(), _Latest(), OwnMetrics(run.scenario.interval_s / speed)
     controller = Controller(FixedRoster([fleet]), run.clock, run.signals, run.cluster, [feed, latest, metrics])

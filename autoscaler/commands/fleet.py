@@ -13,13 +13,14 @@ import click
 from autoscaler.apps.fleet_control import create_app
 from autoscaler.apps.loopback import serve
 from autoscaler.commands.ending import Ending
+from autoscaler.commands.simulated import simulated
 from autoscaler.core.fleet import Role
 from autoscaler.policy_file import load_policies
 from autoscaler.refusal import Refusal
 from autoscaler.roster import managed
-from autoscaler.simulator.engine import Engine, FleetSpec, PoolSpec
+from autoscaler.simulator.engine import Engine
 from autoscaler.simulator.exporters import FleetLabels, RealTimeFleet
-from autoscaler.simulator.pools import StartUp
+from autoscaler.simulator.pool_setting import StartUp
 from autoscaler.simulator.replay import Slice
 from autoscaler.simulator.traces import checked_trace
 from autoscaler.simulator.workload import DEMO_DAY, Request, synthetic_day
@@ -44,9 +45,7 @@ def fleet(
     """Serve the fleet until SIGTERM or SIGINT. Raises Refusal on bad input."""
     written = load_policies([policy])[0].document
     fleet = managed(written)
-    counts = {role: pool.min for role, pool in written.spec.pools.items()} | _initial(initial)
-    pools = {role: PoolSpec(counts[role], pool.gpus_per_replica) for role, pool in written.spec.pools.items()}
-    spec = FleetSpec(fleet.key, fleet.policy.profile, pools, StartUp(startup_s), seed=seed)
+    spec = simulated(written, StartUp(startup_s), seed, _initial(initial))
     rng = Random(seed)  # noqa: S311 - traffic, not a secret
     part = Slice(start_s, float("inf") if length_s is None else length_s, rate)
     requests = synthetic_day(rng, replace(DEMO_DAY, scale=rate)) if trace is None else checked_trace(trace, rng, part)

@@ -11,7 +11,7 @@ and owns TPOT (Splitwise, DistServe, Mooncake; reference/papers.md).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -106,7 +106,7 @@ class Pool:
 
     `desired` is how many shall stay; `replicas` are those that stand: on their way in, serving, or on their way out.
     `shortages` tell why replicas are missing. `note` is what else there is to say about it (who else scales it, a rollout):
-    shown, never decided on.
+    shown, never decided on. `leaving`: of those that serve, how many only do so until others have taken their place.
     """
 
     role: Role
@@ -115,6 +115,7 @@ class Pool:
     gpus_per_replica: int = 1
     note: str = ""
     shortages: tuple[Shortage, ...] = ()
+    leaving: int = 0
 
     def in_phase(self, *phases: Phase) -> tuple[Replica, ...]:
         """The replicas in one of `phases`, in their own order."""
@@ -128,20 +129,65 @@ class Pool:
     @property
     def held(self) -> int:
         """How many replicas hold GPUs or are about to. A draining one does so on top of `desired`: asking for 3 while
-        a fourth drains holds 4, and a fifth would be a fifth GPU bill.
+        a fourth drains or is leaving holds 4, and a fifth would be a fifth GPU bill.
         """
-        draining = len(self.in_phase(Phase.DRAINING))
-        return max(self.desired, len(self.replicas) - draining) + draining
+        going = len(self.in_phase(Phase.DRAINING)) + self.leaving
+        return max(self.desired, len(self.replicas) - going) + going
+
+
+@dataclass(frozen=True, slots=True)
+class FlipWay:
+    """How replicas of one role can become replicas of another: `from_replicas` of the one `to_replicas` of the other, one
+    unit of it; TP4 against TP2 is 1 for 2, and 2 for 1 on the way back.
+
+    `takes_s`: until the new ones serve, waiting for the old ones' last requests not counted. `in_place`: the same replicas
+    with their GPUs, else others start. `loses_cache`: what they had of past prompts is gone. `grows_first`: the new ones
+    serve before the old ones go, so that for a while both hold GPUs. No more than `max_in_flight` units at once.
+    """
+
+    driver: str
+    takes_s: float
+    from_replicas: int
+    to_replicas: int
+    in_place: bool
+    loses_cache: bool
+    grows_first: bool = False
+    max_in_flight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Flipping:
+    """One unit of a flip under way, as the cluster shows it. `desired` of both pools is already what it leads to.
+
+    `phase`: DRAINING while the old ones finish their work, SWITCHING or STARTING while the new ones come. `since_s` is when
+    it entered that, `started_s` when it began. `shared_gpus` are counted in both pools: the old ones hold them, and the new
+    ones are promised the same.
+    """
+
+    name: str
+    from_role: Role
+    to_role: Role
+    from_replicas: int
+    to_replicas: int
+    phase: Phase
+    since_s: float
+    started_s: float
+    shared_gpus: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All pools of one model. `key` is "namespace/name" of its PDAutoscaler."""
+    """All pools of one model. `key` is "namespace/name" of its PDAutoscaler. `flip_ways` by (from, to), empty where nothing
+    can be flipped; `flips` are those under way, the oldest first.
+    """
 
     key: str
     pools: Mapping[Role, Pool]
+    flip_ways: Mapping[tuple[Role, Role], FlipWay] = field(default_factory=dict)
+    flips: tuple[Flipping, ...] = ()
 
     @property
     def gpus_held(self) -> int:
-        """GPUs held or promised by every pool together, draining replicas included."""
-        return sum(pool.held * pool.gpus_per_replica for pool in self.pools.values())
+        """GPUs held or promised by every pool together, draining replicas included; those that change their role once."""
+        held = sum(pool.held * pool.gpus_per_replica for pool in self.pools.values())
+        return held - sum(flip.shared_gpus for flip in self.flips)

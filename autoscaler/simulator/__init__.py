@@ -17,18 +17,27 @@
     replicas.py      one replica, its life and its servers
     provisioning.py  nodes, quotas, and waiting for them
     routing.py       which replica gets the next request
+    pool_setting.py  what a pool is made of
     pools.py         replicas with a life: start, serve, drain, go
     flips.py         a replica changes its role, by driver
+    flights.py       flips under way, and whose GPUs they hold
     clients.py       how users' clients try again
     front.py         what becomes of a request, from its arrival to its answer
     losses.py        replicas and nodes that die
+    fleet_spec.py    which fleet is simulated
     engine.py        the event loop on a virtual clock
     sampling.py      signals as sparse and late as Prometheus has them
     cluster.py       the controller's writes
     score.py         how good was it: SLO attainment over offered requests, GPU-hours, what was wasted
     moves.py         which moves undid an earlier one
     recovery.py      how long a shift of the traffic hurt
+    shifts.py        when the traffic shifted
+    contenders.py    who plays, in which case; ground.py and tape.py know the case's requests beforehand
+    comparison.py    one contender in one case; result.py says how it went, frontiers.py what equal attainment costs
     run.py           a whole run on the virtual clock, with the real controller
+    past.py          what must have been recorded of a fleet's past to be played again
+    rebuilt.py       recorded metrics become requests; spread.py knows how lengths lie inside a bucket
+    backtest.py      that past played as it was, and under a policy
     peers/           other projects' sizing rules in the controller's seat, and what nobody can beat
     exposition.py    the counters as a /metrics page
     exporters.py     the fleet in real time, for a real Prometheus to scrape

@@ -18,8 +18,8 @@ simulate that, and admits a little later. Then its KV is fetched, over a link of
 it joins the batch. Its first token comes one step later, at the step time just after joining. Where decode preallocates
 (push), room is promised first and the prompt computed then, so nothing computed ever waits for room.
 
-Where steps of large batches cost more than the line says, a second piece (`LargeBatch`) holds above so many residents
-(DistServe's OPT-13B on A100 bends at 95); the batch's size is fixed between two events, so the piece is too.
+Where steps of large batches cost more than the line says, the profile's second piece holds from so many residents on
+(`decode_beyond`; DistServe's OPT-13B on A100 bends at 95); the batch's size is fixed between two events, so the piece is too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
-from math import inf, sqrt
+from math import ceil, inf, sqrt
 
 from autoscaler.core.profile import ReplicaProfile
 from autoscaler.simulator.events import Job, Site
@@ -44,9 +44,8 @@ class BatchServer:
         self.profile, self.metrics, self.agenda, self.hooks = profile, metrics, site.agenda, site.hooks
         self.link = site.link
         self.admit = site.hooks.granted if site.preallocates else self.deliver
-        self.b0, self.b1, self.b2 = profile.decode_s
-        self.large = site.large_batch
-        self.large_from = site.large_batch.above + 1 if site.large_batch else 0
+        self.b0, self.b1, self.b2 = profile.decode_at(0)
+        self.bend = ceil(profile.decode_beyond[0]) if profile.decode_beyond else 0
         self.waiting: deque[Job] = deque()
         self.load = self.reserved = self.admitted = self.incoming_tokens = 0
         self.batch: list[tuple[float, int, Job]] = []  # by the step at which each leaves
@@ -156,7 +155,7 @@ class BatchServer:
             job.holder.release(job, now)
             job.holder = None
         self.residents += 1
-        if self.residents == self.large_from:
+        if self.residents == self.bend:
             self._use_piece()
         self.joined += 1
         self.owed += 1
@@ -206,12 +205,11 @@ class BatchServer:
 
     def _leave_piece(self) -> None:
         self.residents -= 1
-        if self.residents == self.large_from - 1:
+        if self.residents == self.bend - 1:
             self._use_piece()
 
     def _use_piece(self) -> None:
-        large = self.large if self.large is not None and self.residents > self.large.above else None
-        self.b0, self.b1, self.b2 = large.decode_s if large else self.profile.decode_s
+        self.b0, self.b1, self.b2 = self.profile.decode_at(self.residents)
 
     def _finish(self, job: Job, now: float) -> None:
         request = job.request

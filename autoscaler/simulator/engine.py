@@ -17,79 +17,27 @@ fetching included: in a disaggregated engine nothing reaches the user before. TP
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from math import inf
 
 from autoscaler.core.fleet import ROLE_FACTS, Fleet, Role, Sizing
-from autoscaler.core.profile import ReplicaProfile
 from autoscaler.simulator.batch_server import BatchServer
-from autoscaler.simulator.clients import NEVER, Retries
-from autoscaler.simulator.events import Agenda, Cause, Hooks, Job, LargeBatch, Server, Site
+from autoscaler.simulator.events import Agenda, Cause, Hooks, Job, Server, Site
+from autoscaler.simulator.fleet_spec import FleetSpec, Handover, PoolSpec
+from autoscaler.simulator.flights import Flights
 from autoscaler.simulator.flips import Driver
 from autoscaler.simulator.front import Admit, Front, Ledger
 from autoscaler.simulator.link import SharedLink
-from autoscaler.simulator.losses import Deaths, Loss
+from autoscaler.simulator.losses import Deaths
 from autoscaler.simulator.metrics import ReplicaMetrics
-from autoscaler.simulator.pools import PoolSetting, SimPool, StartUp
-from autoscaler.simulator.provisioning import Nodes, NodeSpec
+from autoscaler.simulator.pools import PoolSetting, SimPool
+from autoscaler.simulator.provisioning import Nodes
 from autoscaler.simulator.queue_server import QueueServer
-from autoscaler.simulator.routing import Routing, router
+from autoscaler.simulator.routing import router
 from autoscaler.simulator.streams import stream
 from autoscaler.simulator.workload import Request
 
+__all__ = ["Engine", "FleetSpec", "Handover", "PoolSpec"]
+
 _SERVERS: Mapping[Sizing, type[Server]] = {Sizing.QUEUE: QueueServer, Sizing.BATCH: BatchServer}
-
-
-class Handover(StrEnum):
-    """When decode promises room to a request: once its prompt is computed, or before."""
-
-    PULL = "pull"
-    PUSH = "push"
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSpec:
-    """One role's pool at the beginning: replicas that serve at once, and GPUs each holds."""
-
-    replicas: int
-    gpus_per_replica: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class FleetSpec:
-    """What is simulated. `pools` in the order in which a request passes them; `max_model_len` in tokens.
-
-    `network_bytes_per_s`: what all KV transfers share, None for a link each. `cache_tokens`: the prefix cache of each
-    prefill replica, 0 where the requests say what is cached. `nodes` None: there is always room for one more replica.
-    `gateway_holds_above`: unfinished requests per replica of the first pool beyond which the gateway holds the others.
-    """
-
-    key: str
-    profile: ReplicaProfile
-    pools: Mapping[Role, PoolSpec]
-    start_up: StartUp = StartUp()
-    max_model_len: int = 131_072
-    seed: int = 0
-    routing: Routing = Routing.PENDING_TOKENS
-    handover: Handover = Handover.PULL
-    network_bytes_per_s: float | None = None
-    cache_tokens: int = 0
-    large_batch: LargeBatch | None = None
-    drain_deadline_s: float = inf
-    retries: Retries = NEVER
-    nodes: NodeSpec | None = None
-    losses: tuple[Loss, ...] = ()
-    gateway_holds_above: int | None = None
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for what no fleet can be."""
-        if self.cache_tokens < 0:
-            raise ValueError(f"cache_tokens {self.cache_tokens} is not >= 0")
-        if not self.drain_deadline_s >= 0:
-            raise ValueError(f"drain_deadline_s {self.drain_deadline_s:g} is not >= 0")
-        if self.gateway_holds_above is not None and self.gateway_holds_above < 1:
-            raise ValueError(f"gateway_holds_above {self.gateway_holds_above} is not >= 1")
 
 
 class Engine:
@@ -119,6 +67,7 @@ class Engine:
         self._proceed = proceed
         self._entry = list(spec.pools)[-1 if spec.handover is Handover.PUSH else 0]
         self._nodes = Nodes(spec.nodes, spec.seed, self._agenda) if spec.nodes is not None else None
+        self._flights, self._flip_ways = Flights(), spec.flip_ways()
         self.pools = self._build()
         Deaths(spec.losses, spec.seed, self.pools, self._nodes, self._agenda)
 
@@ -151,14 +100,15 @@ class Engine:
         self.pools[role].scale(replicas, self.now)
 
     def flip(self, from_role: Role, to_role: Role, count: int, driver: Driver) -> None:
-        """Change the role of `count` serving replicas (flips.py). Raises ValueError if that cannot be done."""
-        driver.flip(self.pools[from_role], self.pools[to_role], count, self.now)
+        """Change the role of `count` serving replicas, or do it `count` times (flips.py). ValueError if that cannot be done."""
+        self._flights.add(driver.flip(self.pools[from_role], self.pools[to_role], count, self.now))
         if self.ledger is not None:
             self.ledger.flipped(from_role, to_role, count, self.now)
 
     def fleet(self) -> Fleet:
         """The fleet as the controller sees it."""
-        return Fleet(self.spec.key, {role: pool.snapshot() for role, pool in self.pools.items()})
+        pools = {role: pool.snapshot() for role, pool in self.pools.items()}
+        return Fleet(self.spec.key, pools, self._flip_ways, self._flights.seen())
 
     def refresh(self) -> None:
         """Bring every replica's counters up to now, for somebody who is about to read them."""
@@ -192,7 +142,7 @@ class Engine:
 
         for role in reversed(roles):
             hooks = Hooks(front.first_token, self._letting_in(done) if role is self._entry else done, to_first)
-            site = Site(self._agenda, hooks, network, pushes, spec.cache_tokens, spec.large_batch)
+            site = Site(self._agenda, hooks, network, pushes, spec.cache_tokens)
             pool = pools[role] = SimPool(role, self._setting(role, site))
             done = self._checked(_deliver if pushes else pool.route)
         front.enter = pools[self._entry].route

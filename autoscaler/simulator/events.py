@@ -100,14 +100,6 @@ class Link(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LargeBatch:
-    """The second piece of a decode step: b0, b1, b2 in seconds where more than `above` requests share it."""
-
-    above: int
-    decode_s: tuple[float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
 class Site:
     """What a server finds around it, and how it is set up.
 
@@ -120,7 +112,6 @@ class Site:
     link: Link | None = None
     preallocates: bool = False
     cache_tokens: int = 0
-    large_batch: LargeBatch | None = None
 
 
 class Server(Protocol):

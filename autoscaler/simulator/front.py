@@ -98,7 +98,7 @@ class Front:
         metrics, request = self.metrics, job.request
         metrics.arrived += 1
         if self._admit is not None and not self._admit(request, now):
-            metrics.rejected += 1
+            metrics.reject(first=job.attempt == 0)
             self._ended(job, Cause.REJECTED, now)
             return
         metrics.running += 1

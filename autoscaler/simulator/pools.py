@@ -16,78 +16,32 @@ beyond `most_per_replica` unfinished requests on each, which is how a gateway ho
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
-from random import Random
-from typing import Protocol
 
-from autoscaler.core.fleet import Lack, Phase, Pool, Replica, Role, Shortage
-from autoscaler.simulator.events import Agenda, Cause, Job, Server
-from autoscaler.simulator.metrics import ReplicaMetrics
+from autoscaler.core.fleet import Lack, Phase, Pool, Replica, Role
+from autoscaler.simulator.events import Cause, Job, Server
+from autoscaler.simulator.pool_setting import Placed, Places, PoolSetting, StartUp
+from autoscaler.simulator.provisioning import shortages
 from autoscaler.simulator.replicas import SimReplica
-from autoscaler.simulator.routing import Router
 
 __all__ = ["Placed", "Places", "PoolSetting", "SimPool", "SimReplica", "StartUp"]
 
-Placed = Callable[[float], None]
-STAYING = (Phase.STARTING, Phase.SWITCHING, Phase.SERVING)
-
-
-@dataclass(frozen=True, slots=True)
-class StartUp:
-    """How long a cold start takes: lognormal, its median in seconds and its sigma (0: always the median)."""
-
-    median_s: float = 90.0
-    sigma: float = 0.25
-
-    def draw(self, rng: Random) -> float:
-        """One cold start in seconds."""
-        if self.median_s == 0 or self.sigma == 0:
-            return self.median_s
-        return rng.lognormvariate(math.log(self.median_s), self.sigma)
-
-
-class Places(Protocol):
-    """What decides where, and whether, a replica may run; a claimant is a replica."""
-
-    def ask(self, claimant: Hashable, gpus: int, placed: Placed, now: float) -> None:
-        """Have `placed(time)` called when there is a place, perhaps at once."""
-        ...
-
-    def give_back(self, claimant: Hashable, now: float) -> None:
-        """The claimant is gone, or wants no longer."""
-        ...
-
-    def lack_of(self, claimant: Hashable) -> tuple[Lack, float, str] | None:
-        """Why there is no place for it, since when, and in which words; None if it has one."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSetting:
-    """What a pool is made of and works with. `cold_start(ordinal)` in seconds; `fail` ends all work of one server."""
-
-    gpus_per_replica: int
-    agenda: Agenda
-    new_server: Callable[[ReplicaMetrics | None], Server]
-    cold_start: Callable[[int], float]
-    choose: Router
-    fail: Callable[[Server, Cause, float], None]
-    drain_deadline_s: float = math.inf
-    places: Places | None = None
-    most_per_replica: int | None = None
+STAYING = frozenset({Phase.STARTING, Phase.SWITCHING, Phase.SERVING})
 
 
 class SimPool:
-    """The replicas of one role. `desired` shall stay; `incoming` of them have not left another role yet."""
+    """The replicas of one role. `desired` shall stay; `incoming` of them have not left another role yet. Those that are `lent`
+    serve beside them until others have taken their place.
+    """
 
     def __init__(self, role: Role, setting: PoolSetting) -> None:
         self.role, self.setting, self.gpus_per_replica = role, setting, setting.gpus_per_replica
         self.desired = self.incoming = 0
         self.replicas: list[SimReplica] = []
+        self.lent: list[SimReplica] = []
         self.unrouted: deque[Job] = deque()
         self._serving: list[Server] = []
         self._choose, self._most = setting.choose, setting.most_per_replica
@@ -123,10 +77,14 @@ class SimPool:
         """How many more replicas must start or come; below 0 if there are too many."""
         return self.desired - len(self._staying()) - self.incoming
 
-    def fill(self, now: float) -> None:
+    @property
+    def promised(self) -> int:
+        """How many are still wanted of those that have not left another role yet."""
+        return min(self.incoming, max(0, self.desired - len(self._staying())))
+
+    def fill(self, now: float) -> list[SimReplica]:
         """Start what is missing."""
-        for _ in range(self.missing):
-            self._start(now)
+        return [self._start(now) for _ in range(self.missing)]
 
     def seed(self, replicas: int, now: float) -> None:
         """Have this many more, serving at once: the fleet as it stands when a run begins. ValueError without a place."""
@@ -142,6 +100,12 @@ class SimPool:
         """The replicas that take work, the one with the least load first, the lowest ordinal among equals."""
         found = [replica for replica in self.replicas if replica.phase is Phase.SERVING]
         return sorted(found, key=attrgetter("server.load", "ordinal"))
+
+    def replaced(self, replicas: Sequence[SimReplica], now: float) -> None:
+        """Those that were lent have been replaced: they drain and go."""
+        here = [replica for replica in replicas if replica in self.lent]
+        self.lent = [replica for replica in self.lent if replica not in here]
+        self.retire(here, self.remove, now)
 
     def retire(self, replicas: Sequence[SimReplica], then: Callable[[SimReplica, float], None], now: float) -> None:
         """Drain them; `then` is called for each that is empty, or whose deadline has come, or that died meanwhile."""
@@ -169,9 +133,12 @@ class SimPool:
     def release(self, replica: SimReplica, now: float) -> None:
         """It belongs to this pool no longer; its place is still its own."""
         self.replicas.remove(replica)
+        if replica in self.lent:
+            self.lent.remove(replica)
         if replica.paid_s is not None:
             self._gpu_s_of_the_gone += (now - replica.paid_s) * self.gpus_per_replica
         self.list_serving()
+        replica.tell_that_it_came(now)
 
     def remove(self, replica: SimReplica, now: float) -> None:
         """It is gone for good."""
@@ -197,7 +164,8 @@ class SimPool:
         lacking = self._lacking()
         seen = (one for one in self.replicas if one not in lacking or lacking[one][0] is not Lack.NOT_CREATED)
         replicas = tuple(Replica(one.name, one.phase, one.since_s, one.asked_s) for one in seen)
-        return Pool(self.role, self.desired, replicas, self.gpus_per_replica, shortages=_shortages(lacking.values()))
+        gpus, told = self.gpus_per_replica, shortages(lacking.values())
+        return Pool(self.role, self.desired, replicas, gpus, shortages=told, leaving=len(self.lent))
 
     def exposed(self) -> Iterable[SimReplica]:
         """The replicas whose metrics can be scraped: one that starts or restarts does not answer."""
@@ -217,7 +185,7 @@ class SimPool:
         return [server for server in self._serving if server.requests < most]
 
     def _staying(self) -> list[SimReplica]:
-        return [replica for replica in self.replicas if replica.phase in STAYING]
+        return [replica for replica in self.replicas if replica.phase in STAYING and replica not in self.lent]
 
     def _lacking(self) -> dict[SimReplica, tuple[Lack, float, str]]:
         places = self.setting.places
@@ -232,9 +200,10 @@ class SimPool:
         self.replicas.append(replica)
         return replica
 
-    def _start(self, now: float) -> None:
+    def _start(self, now: float) -> SimReplica:
         replica = self._add(now)
         self._find_place(replica, partial(self._begin, replica), now)
+        return replica
 
     def _find_place(self, replica: SimReplica, placed: Placed, now: float) -> None:
         if self.setting.places is None:
@@ -255,6 +224,7 @@ class SimPool:
         replica.enter(Phase.SERVING, now)
         self.list_serving()
         self.dispatch(now)
+        replica.tell_that_it_came(now)
 
     def _shrink(self, victims: list[SimReplica], now: float) -> None:
         for replica in victims:
@@ -274,11 +244,3 @@ class SimPool:
 def _first_to_go(replica: SimReplica) -> tuple[bool, int]:
     """Starting before serving, then the highest ordinal: `prefill-7` before `prefill-2`."""
     return replica.phase is Phase.SERVING, -replica.ordinal
-
-
-def _shortages(lacking: Iterable[tuple[Lack, float, str]]) -> tuple[Shortage, ...]:
-    """One per reason, told when it was last met."""
-    told = list(lacking)
-    counts = Counter(lack for lack, _, _ in told)
-    newest = {lack: (at_s, text) for lack, at_s, text in sorted(told)}
-    return tuple(Shortage(lack, counts[lack], at_s, text) for lack, (at_s, text) in newest.items())

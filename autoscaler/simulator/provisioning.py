@@ -16,12 +16,13 @@ Without `NodeSpec` there is always room. Left out: replicas over several nodes, 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections import Counter
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
-from autoscaler.core.fleet import Lack
+from autoscaler.core.fleet import Lack, Shortage
 from autoscaler.simulator.events import Agenda
-from autoscaler.simulator.pools import Placed, StartUp
+from autoscaler.simulator.pool_setting import Placed, StartUp
 from autoscaler.simulator.streams import stream
 
 SAID = {
@@ -166,6 +167,14 @@ class Nodes:
         idle = node.free_gpus == self.spec.gpus and node.empty_s == empty_s
         if idle and node in self._nodes and self.standing > self.spec.ready:
             self._nodes.remove(node)
+
+
+def shortages(lacking: Iterable[tuple[Lack, float, str]]) -> tuple[Shortage, ...]:
+    """What `lack_of` told of several claimants as the controller sees it: one per reason, told when it was last met."""
+    told = list(lacking)
+    counts = Counter(lack for lack, _, _ in told)
+    newest = {lack: (at_s, text) for lack, at_s, text in sorted(told)}
+    return tuple(Shortage(lack, counts[lack], at_s, text) for lack, (at_s, text) in newest.items())
 
 
 def _nodes_for(pending_gpus: list[int], per_node: int) -> int:

@@ -121,7 +121,8 @@ class QueueServer:
         self.current = None
         uncached = job.uncached_tokens
         self.load -= uncached
-        self.metrics.prefilled(uncached, job.request.prompt_tokens - uncached, now - job.entered_s)
+        prefill_s = self.profile.prefill_time_s(uncached)
+        self.metrics.prefilled(uncached, job.request.prompt_tokens - uncached, now - job.entered_s, prefill_s)
         job.computed = True
         self._start(now)
         self.hooks.done(job, now)

@@ -21,9 +21,10 @@ class SimReplica:
 
     `server` takes what is routed here. `busy` are those that only finish what they have: of a role it had before, or
     because it is leaving; then `leaving` is called when they have. `paid_s`: since when its pool pays for its GPUs.
+    `came` is called once, when it first serves or is gone before that.
     """
 
-    __slots__ = ("asked_s", "busy", "dead", "leaving", "name", "ordinal", "paid_s", "phase", "server", "since_s")
+    __slots__ = ("asked_s", "busy", "came", "dead", "leaving", "name", "ordinal", "paid_s", "phase", "server", "since_s")
 
     def __init__(self, role: Role, ordinal: int, now: float, server: Server) -> None:
         self.name, self.ordinal, self.phase, self.server = f"{role}-{ordinal}", ordinal, Phase.STARTING, server
@@ -31,6 +32,7 @@ class SimReplica:
         self.paid_s: float | None = None
         self.busy: list[Server] = []
         self.leaving: Callable[[SimReplica, float], None] | None = None
+        self.came: Callable[[float], None] | None = None
         self.dead = False
 
     def enter(self, phase: Phase, now: float) -> None:
@@ -49,6 +51,12 @@ class SimReplica:
         leaving, self.leaving = self.leaving, None
         if leaving is not None:
             leaving(self, now)
+
+    def tell_that_it_came(self, now: float) -> None:
+        """It serves, or never will."""
+        came, self.came = self.came, None
+        if came is not None:
+            came(now)
 
     def refresh(self, now: float) -> None:
         """Bring its counters up to now."""

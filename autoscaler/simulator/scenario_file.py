@@ -22,6 +22,7 @@ from autoscaler.core.fleet import ROLE_FACTS, Role, Sizing, SloKind
 from autoscaler.core.profile import ReplicaProfile
 from autoscaler.policy.fields import Objection, Section, at_least, at_most, refuse
 from autoscaler.policy.profiles import replica_profiles
+from autoscaler.simulator.flips import SWITCH_S, DriverKind, FlipSpec
 from autoscaler.simulator.scenario_load import LoadSpec, RequestSpec
 from autoscaler.simulator.shapes import shaped, topology_walk, walk
 from autoscaler.simulator.workload import Request
@@ -69,6 +70,42 @@ class PoolLimits(Section):
         return self
 
 
+class FlipsSpec(Section):
+    """What the fleet's cluster can do about roles; without it nothing can be flipped.
+
+    A label changes at once, `drains` or not; an engine switch drains and takes 20 s; a paired resize starts others, which
+    takes what any start-up takes.
+    """
+
+    driver: Annotated[DriverKind, Field(strict=False)]
+    seconds: float | None = Field(None, ge=0.0, le=3600.0)
+    """How long a replica is away between its two roles."""
+    drains: bool = False
+    """Of a label: whether the old work is finished before the new begins."""
+    grows_first: bool = False
+    """Of a paired resize: whether the new ones serve before the old ones go, on GPUs to spare."""
+    max_in_flight: int = Field(1, ge=1, le=100)
+    """How many flips may be under way at once."""
+
+    @model_validator(mode="after")
+    def _of_its_driver(self) -> Self:
+        resized = self.driver is DriverKind.PAIRED_RESIZE
+        belonging = {
+            "seconds": not resized or self.seconds is None,
+            "drains": self.driver is DriverKind.LABEL or not self.drains,
+            "growsFirst": resized or not self.grows_first,
+        }
+        refuse(Objection((name,), f"is no word for driver {self.driver}") for name, right in belonging.items() if not right)
+        return self
+
+    def core(self) -> FlipSpec:
+        """The same for a fleet."""
+        switched = self.driver is DriverKind.ENGINE_SWITCH
+        usual_s = SWITCH_S if switched else 0.0
+        seconds = usual_s if self.seconds is None else self.seconds
+        return FlipSpec(self.driver, seconds, self.drains or switched, self.grows_first, self.max_in_flight)
+
+
 class ScenarioSpec(Section):
     """One scenario; it is run once for each start-up time."""
 
@@ -84,6 +121,7 @@ class ScenarioSpec(Section):
     budget_gpus: int = Field(ge=1, le=100_000)
     start_up_seconds: tuple[float, ...] = Field(strict=False)
     pools: Mapping[Annotated[Role, Field(strict=False)], PoolLimits]
+    flips: FlipsSpec | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -98,6 +136,7 @@ class ScenarioSpec(Section):
         least = sum(pool.start * pool.gpus for pool in self.pools.values())
         at_least(self.budget_gpus, least, f"the {least} GPUs that the pools start with", 100_000, "budgetGpus")
         self._refuse_small_memory()
+        self._refuse_unequal_gpus()
         return self
 
     def _refuse_odd_start_ups(self) -> None:
@@ -114,6 +153,12 @@ class ScenarioSpec(Section):
             text = f"the longest has {longest} tokens and one decode replica holds {room} (kvTokens)"
             refuse([Objection(("requests",), text)])
 
+    def _refuse_unequal_gpus(self) -> None:
+        gpus = {pool.gpus for pool in self.pools.values()}
+        if self.flips is not None and self.flips.driver is not DriverKind.PAIRED_RESIZE and len(gpus) > 1:
+            text = f"{self.flips.driver} needs replicas of equal GPUs, and they have {' and '.join(map(str, sorted(gpus)))}"
+            refuse([Objection(("flips", "driver"), f"{text} (allowed: {DriverKind.PAIRED_RESIZE})")])
+
     def profile(self) -> ReplicaProfile:
         """One profile for the fleet: prefill times from the one role's, decode times and the room for KV from the other's.
 
@@ -123,7 +168,13 @@ class ScenarioSpec(Section):
         prefill, decode = by_law[Sizing.QUEUE], by_law[Sizing.BATCH]
         name = prefill.name if prefill.name == decode.name else f"{prefill.name}+{decode.name}"
         return ReplicaProfile(
-            name, prefill.prefill_s, decode.decode_s, decode.kv_tokens, decode.max_seqs, decode.kv_bytes_per_token
+            name,
+            prefill.prefill_s,
+            decode.decode_s,
+            decode.kv_tokens,
+            decode.max_seqs,
+            decode.kv_bytes_per_token,
+            decode_beyond=decode.decode_beyond,
         )
 
     def made_up(self) -> Traffic | None:

@@ -15,10 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from autoscaler.adapters import own_metrics
 from autoscaler.adapters.own_metrics import OwnMetrics
-from autoscaler.core.decide import Memory, Policy, decide
+from autoscaler.core.action import Action, Mode, Outcome, Verdict
+from autoscaler.core.decide import Memory, decide
 from autoscaler.core.fleet import Fleet, Lack, Phase, Role, Shortage
 from autoscaler.core.observation import Gap, Observation, Signals
-from autoscaler.core.plan import Action, Mode, Outcome, Verdict
+from autoscaler.core.policy import Policy
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.status import Status, status_of, unreadable
 from tests.fakes import KEY, fleet, policy, pool, signals
@@ -120,7 +121,7 @@ def test_a_pool_reads_as_its_status_says(page: Page) -> None:
         "load_tokens_per_second": 22_000,
         "forecast_mean_tokens_per_second": 22_000,
         "forecast_upper_tokens_per_second": 22_000,
-        "forecast_horizon_seconds": 120,
+        "forecast_horizon_seconds": 140,
         "waiting_requests": 0,
         "running_requests": 0,
         "kv_usage_ratio": 0.5,

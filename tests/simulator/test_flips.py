@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from autoscaler.core.fleet import Phase, Role
 from autoscaler.simulator.engine import Engine, PoolSpec
 from autoscaler.simulator.events import Cause
-from autoscaler.simulator.flips import DRAINED_LABEL, ENGINE_SWITCH, LABEL, Driver, InPlace, PairedResize
+from autoscaler.simulator.flips import DRAINED_LABEL, ENGINE_SWITCH, LABEL, Driver, DriverKind, FlipSpec, InPlace, PairedResize
 from autoscaler.simulator.losses import ReplicaLoss
 from autoscaler.simulator.workload import Request
 from tests.simulator.small_fleet import Answers, changed, engine, even
@@ -15,6 +17,7 @@ from tests.simulator.test_pools import phases
 
 # One sequence at a time, 10 s each; prompts cost nothing.
 SLOW = changed(max_seqs=1, decode_s=(1.0, 0.0, 0.0), prefill_s=(0.0, 0.0, 0.0))
+ROLES = (Role.DECODE, Role.PREFILL)
 FOUR = [Request(number, 0.0, 10, 0, 10) for number in range(4)]
 
 
@@ -155,3 +158,91 @@ def test_work_of_the_old_role_is_counted_between_events_too() -> None:
     fleet.advance(4.0)
     fleet.refresh()
     assert replica.server.metrics.generated_tokens == pytest.approx(before + 3)
+
+
+def gpus_held(driver: Driver, at_s: Iterable[float]) -> list[int]:
+    """GPUs counted by the controller after one flip at 1 s, at these times."""
+    fleet = flipped(driver)
+    held = []
+    for moment_s in at_s:
+        fleet.advance(moment_s)
+        held.append(fleet.fleet().gpus_held)
+    return held
+
+
+@pytest.mark.parametrize("driver", [LABEL, DRAINED_LABEL, ENGINE_SWITCH, PairedResize()])
+def test_gpus_that_change_their_role_are_counted_once(driver: Driver) -> None:
+    """2 + 2 replicas of one GPU: drained from 1 s to 10 s, away or starting to 30 s or 40 s."""
+    assert gpus_held(driver, [1.0, 9.9, 10.1, 29.9, 50.0]) == [4] * 5
+
+
+def test_whoever_grows_first_holds_both_until_the_old_ones_have_gone() -> None:
+    """The new one starts for 30 s from 1 s on; then decode-1, which took request 3 at 10 s and 11 s, finishes that."""
+    fleet = flipped(PairedResize(grows_first=True))
+    assert fleet.fleet().gpus_held == 5
+    assert phases(fleet, Role.DECODE)["decode-1"] is Phase.SERVING
+    fleet.advance(30.9)
+    assert (fleet.fleet().pools[Role.DECODE].leaving, fleet.fleet().gpus_held) == (1, 5)
+    fleet.advance(31.1)
+    assert phases(fleet, Role.PREFILL)["prefill-2"] is Phase.SERVING
+    assert list(phases(fleet, Role.DECODE)) == ["decode-0"], "by then it had nothing left to do"
+    assert fleet.fleet().gpus_held == 4
+
+
+def test_two_small_replicas_that_drain_for_a_large_one_hold_what_it_is_promised() -> None:
+    """TP2 decode x2 for TP4 prefill x1: 4 + 4 GPUs at any time, although decode-1 goes at 5 s and decode-0 at 10 s."""
+    pools = {Role.PREFILL: PoolSpec(1, 4), Role.DECODE: PoolSpec(2, 2)}
+    requests = [Request(0, 0.0, 10, 0, 10), Request(1, 0.0, 10, 0, 5)]
+    fleet = engine(requests, even(profile=SLOW, pools=pools))
+    fleet.advance(1.0)
+    fleet.flip(Role.DECODE, Role.PREFILL, 1, PairedResize(2, 1))
+    seen = {}
+    for moment_s in (1.0, 5.1, 10.1, 40.1):
+        fleet.advance(moment_s)
+        now = fleet.fleet()
+        seen[moment_s] = (now.gpus_held, [(flip.phase, flip.since_s, flip.shared_gpus) for flip in now.flips])
+    assert seen == {
+        1.0: (8, [(Phase.DRAINING, 1.0, 4)]),
+        5.1: (8, [(Phase.DRAINING, 1.0, 2)]),
+        10.1: (8, [(Phase.STARTING, 10.0, 0)]),
+        40.1: (8, []),
+    }
+
+
+def test_what_is_given_up_on_its_way_is_held_until_it_has_drained_and_no_longer() -> None:
+    fleet = flipped(DRAINED_LABEL)
+    fleet.scale(Role.PREFILL, 2)
+    assert fleet.fleet().gpus_held == 4
+    fleet.advance(10.1)
+    assert fleet.fleet().gpus_held == 3
+    assert fleet.fleet().flips == ()
+
+
+def test_a_flip_under_way_is_seen_with_its_roles_and_its_phase() -> None:
+    fleet = flipped(ENGINE_SWITCH)
+    (draining,) = fleet.fleet().flips
+    assert (draining.from_role, draining.to_role, draining.from_replicas, draining.to_replicas) == (*ROLES, 1, 1)
+    assert (draining.phase, draining.since_s, draining.started_s) == (Phase.DRAINING, 1.0, 1.0)
+    fleet.advance(15.0)
+    (away,) = fleet.fleet().flips
+    assert (away.name, away.phase, away.since_s, away.started_s) == (draining.name, Phase.SWITCHING, 10.0, 1.0)
+    fleet.advance(30.1)
+    assert fleet.fleet().flips == ()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "ways"),
+    [((4, 2), {ROLES: (2, 1), ROLES[::-1]: (1, 2)}), ((2, 2), {ROLES: (1, 1), ROLES[::-1]: (1, 1)})],
+)
+def test_a_resize_exchanges_the_fewest_replicas_that_are_worth_as_many_gpus(
+    gpus: tuple[int, int], ways: dict[tuple[Role, Role], tuple[int, int]]
+) -> None:
+    pools = {role: PoolSpec(2, count) for role, count in zip(Role, gpus, strict=True)}
+    told = even(pools=pools, flips=FlipSpec(DriverKind.PAIRED_RESIZE)).flip_ways()
+    assert {roles: (way.from_replicas, way.to_replicas) for roles, way in told.items()} == ways
+    assert {(way.takes_s, way.in_place) for way in told.values()} == {(30.0, False)}
+
+
+def test_no_way_is_told_where_nothing_can_be_flipped() -> None:
+    unequal = {Role.PREFILL: PoolSpec(2, 4), Role.DECODE: PoolSpec(2, 2)}
+    assert even(pools=unequal, flips=FlipSpec(DriverKind.LABEL)).flip_ways() == even().flip_ways() == {}

@@ -7,7 +7,6 @@ import pytest
 from autoscaler.core.fleet import Role
 from autoscaler.simulator.batch_server import BatchServer
 from autoscaler.simulator.engine import Handover
-from autoscaler.simulator.events import LargeBatch
 from autoscaler.simulator.workload import Request
 from tests.simulator.small_fleet import Answers, changed, engine, even, spec
 
@@ -66,10 +65,10 @@ def test_large_batches_follow_the_second_piece() -> None:
     """Up to 2 residents a step takes 10 ms, with 3 it takes 100 ms. All three join at 0 s; the first leaves after 2 steps
     (0.2 s), and the others' 8 steps that are left take 10 ms each.
     """
-    profile = changed(prefill_s=(0.0, 0.0, 0.0), decode_s=(0.01, 0.0, 0.0))
+    profile = changed(prefill_s=(0.0, 0.0, 0.0), decode_s=(0.01, 0.0, 0.0), decode_beyond=(3, (0.1, 0.0, 0.0)))
     answers = Answers()
     requests = [Request(number, 0.0, 10, 0, output) for number, output in enumerate((2, 10, 10))]
-    fleet = engine(requests, even(profile=profile, pools=ONE_EACH, large_batch=LargeBatch(2, (0.1, 0.0, 0.0))), answers)
+    fleet = engine(requests, even(profile=profile, pools=ONE_EACH), answers)
     fleet.advance(10.0)
     ends_s = {
         number: answers.ttft_s[number] + answers.tpot_s[number] * (requests[number].output_tokens - 1) for number in range(3)

@@ -21,7 +21,7 @@ from autoscaler.core.fleet import Phase, Role
 from autoscaler.simulator.batch_server import BatchServer
 from autoscaler.simulator.clients import Retries
 from autoscaler.simulator.engine import Engine, FleetSpec, Handover
-from autoscaler.simulator.events import LargeBatch, Server
+from autoscaler.simulator.events import Server
 from autoscaler.simulator.flips import DRAINED_LABEL, ENGINE_SWITCH, LABEL, PairedResize
 from autoscaler.simulator.losses import NodeLoss, ReplicaLoss
 from autoscaler.simulator.pools import StartUp
@@ -32,21 +32,20 @@ from autoscaler.simulator.workload import Request
 from tests.simulator.small_fleet import Answers, changed, even
 
 TIGHT = changed(kv_tokens=3_000, max_seqs=3, decode_s=(0.02, 0.002, 1e-5), kv_bytes_per_token=1_000, link_bytes_per_s=1e7)
-DRIVERS = [LABEL, DRAINED_LABEL, ENGINE_SWITCH, PairedResize(), PairedResize(2, 1)]
+DRIVERS = [LABEL, DRAINED_LABEL, ENGINE_SWITCH, PairedResize(), PairedResize(2, 1), PairedResize(1, 2, grows_first=True)]
 LOSSES = st.lists(
     st.one_of(st.builds(NodeLoss, st.floats(1.0, 80.0)), st.builds(ReplicaLoss, st.floats(1.0, 80.0), st.sampled_from(Role))),
     max_size=4,
 )
 SPECS = st.builds(
     even,
-    profile=st.just(TIGHT),
+    profile=st.sampled_from([TIGHT, changed(TIGHT, decode_beyond=(2.0, (0.03, 0.003, 1e-5)))]),
     seed=st.integers(0, 50),
     start_up=st.just(StartUp(5.0, 0.5)),
     routing=st.sampled_from(Routing),
     handover=st.sampled_from(Handover),
     network_bytes_per_s=st.sampled_from([None, 2e6]),
     cache_tokens=st.sampled_from([0, 4_096]),
-    large_batch=st.sampled_from([None, LargeBatch(1, (0.03, 0.003, 1e-5))]),
     drain_deadline_s=st.sampled_from([0.0, 0.5, 8.0, 1e9]),
     retries=st.sampled_from([Retries(0), Retries()]),
     nodes=st.sampled_from([None, NodeSpec(2, 3, 2, StartUp(4.0)), NodeSpec(1, 2, 4, StartUp(4.0), quota_gpus=5)]),
@@ -104,7 +103,8 @@ def check_sizes(fleet: Engine) -> None:
     names = [replica.name for pool in fleet.pools.values() for replica in pool.replicas]
     assert len(names) == len(set(names))
     for pool in fleet.pools.values():
-        staying = [one for one in pool.replicas if one.phase in (Phase.STARTING, Phase.SWITCHING, Phase.SERVING)]
+        there = [one for one in pool.replicas if one.phase in (Phase.STARTING, Phase.SWITCHING, Phase.SERVING)]
+        staying = [one for one in there if one not in pool.lent]
         assert len(staying) <= pool.desired <= len(staying) + pool.incoming
     nodes = fleet._nodes
     if isinstance(nodes, Nodes):
@@ -122,7 +122,7 @@ def lived(spec: FleetSpec, moves: list[tuple[float, Role, object]]) -> tuple[Eng
         check(fleet, answers)
         if isinstance(move, int):
             fleet.scale(role, move)
-        elif len(fleet.pools[role].serving()) >= 2:
+        elif len(fleet.pools[role].serving()) >= 2 + len(fleet.pools[role].lent):
             other = next(one for one in Role if one is not role)
             fleet.flip(role, other, 1, move)  # type: ignore[arg-type]
         check(fleet, answers)

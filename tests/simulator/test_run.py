@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
+from autoscaler.core.action import Action
 from autoscaler.core.fleet import Fleet, Role
 from autoscaler.core.observation import Unknown
-from autoscaler.core.plan import Action
 from autoscaler.core.reason import Reason
 from autoscaler.ports import FleetScope
 from autoscaler.simulator.pools import StartUp

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from autoscaler.core.action import Action
 from autoscaler.core.capacity import Slo
 from autoscaler.core.fleet import Role, SloKind
-from autoscaler.core.plan import Action
 from autoscaler.core.reason import Reason
 from autoscaler.simulator.clients import Retries
 from autoscaler.simulator.engine import Engine, FleetSpec

@@ -19,8 +19,8 @@ from typing import Any
 from autoscaler.adapters.kubernetes.api import Body
 from autoscaler.adapters.kubernetes.policies import Kept
 from autoscaler.adapters.kubernetes.story import conditions_of, deed
+from autoscaler.core.action import Outcome, Verdict
 from autoscaler.core.conditions import Condition
-from autoscaler.core.plan import Outcome, Verdict
 from autoscaler.core.status import Status
 from autoscaler.policy.crd.definition import GROUP, KIND, VERSION
 
@@ -54,10 +54,10 @@ def happenings(status: Status, stored: Mapping[str, Any]) -> Iterator[Happening]
 
 def _acted(outcome: Outcome) -> Happening:
     action = outcome.action
-    note = f"{action.role}: {action.from_replicas} -> {action.to_replicas} ({action.reason})"
+    note = f"{action.subject}: {action.change} ({action.reason})"
     if outcome.verdict is Verdict.APPLIED:
         return Happening(False, deed(outcome), "Scale", note, note)
-    return Happening(True, deed(outcome), "Scale", f"{note}: {outcome.detail}", action.role)
+    return Happening(True, deed(outcome), "Scale", f"{note}: {outcome.detail}", action.subject)
 
 
 def _turned(conditions: Iterable[Condition], before: Mapping[str, Mapping[str, Any]]) -> Iterator[Happening]:

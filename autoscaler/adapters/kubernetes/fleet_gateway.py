@@ -27,8 +27,8 @@ from autoscaler.adapters.kubernetes.snapshot import WATCH_S
 from autoscaler.adapters.kubernetes.standing import Known, Standing, Standings
 from autoscaler.adapters.kubernetes.views import PATIENCE_S, Views
 from autoscaler.adapters.kubernetes.writing import outcome, unwritten
+from autoscaler.core.action import Action, Flip, Outcome, Verdict
 from autoscaler.core.fleet import Fleet, Pool, Role, Shortage
-from autoscaler.core.plan import Action, Outcome, Verdict
 from autoscaler.policy import Document
 from autoscaler.policy.sections import Target
 from autoscaler.ports import Fault, Leadership
@@ -105,8 +105,13 @@ class KubernetesFleet:
             )
         return Fleet(key, pools)
 
-    def apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
+    def apply(self, key: str, action: Action | Flip, now: float, term: int) -> Outcome:
         """Write the count unless something speaks against it now, or the target is no longer the one that was read."""
+        if isinstance(action, Flip):
+            return Outcome(action, Verdict.REFUSED, "flips are not available on this target yet")
+        return self._scale(key, action, term)
+
+    def _scale(self, key: str, action: Action, term: int) -> Outcome:
         document = self._documents.get(key)
         if document is None:
             return Outcome(action, Verdict.CONFLICT, f"not written: there is no policy {key} any more")

@@ -29,7 +29,7 @@ from urllib.parse import quote
 
 from autoscaler.adapters.kubernetes.api import ApiFault, Body, Operation
 from autoscaler.adapters.kubernetes.policies import Kept
-from autoscaler.core.plan import Action
+from autoscaler.core.action import Action
 from autoscaler.core.state import FORMAT
 from autoscaler.policy.crd.definition import GROUP, PLURAL, VERSION
 from autoscaler.policy.crd.status import STATE_BYTES

@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
+from autoscaler.core.action import Flip, Mode, Outcome, Verdict
 from autoscaler.core.conditions import Condition
 from autoscaler.core.fleet import Phase, SloKind
-from autoscaler.core.plan import Mode, Outcome, Verdict
 from autoscaler.core.reason import Reason
 from autoscaler.core.status import Attainment, PoolStatus, Status
 
@@ -93,6 +93,8 @@ def deed(outcome: Outcome) -> str:
     """What became of an action, in one word."""
     if outcome.verdict is not Verdict.APPLIED:
         return f"Write{outcome.verdict}"
+    if isinstance(outcome.action, Flip):
+        return "Flipped"
     return "ScaledUp" if outcome.action.to_replicas > outcome.action.from_replicas else "ScaledDown"
 
 

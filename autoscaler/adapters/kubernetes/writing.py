@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoscaler.adapters.kubernetes.api import ApiFault, Body, Operation
-from autoscaler.core.plan import Action, Outcome, Verdict
+from autoscaler.core.action import Action, Outcome, Verdict
 
 BUSY = 429
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from autoscaler.core.action import Mode
 from autoscaler.core.fleet import Lack, Phase
-from autoscaler.core.plan import Mode
 from autoscaler.core.status import Attainment, PoolStatus, Status
 
 Sample = tuple[tuple[str, ...], float | None]

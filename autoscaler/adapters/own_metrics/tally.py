@@ -16,8 +16,8 @@ from itertools import product
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
+from autoscaler.core.action import Action, Flip, Mode, Verdict
 from autoscaler.core.fleet import Role
-from autoscaler.core.plan import Action, Mode, Verdict
 from autoscaler.core.reason import Reason, Stage
 from autoscaler.core.status import Status
 
@@ -50,6 +50,8 @@ class Tally:
                 actions.update(dict.fromkeys(product((role.value,), DIRECTIONS, Verdict), 0))
         for outcome in status.outcomes:
             action = outcome.action
+            if isinstance(action, Flip):
+                continue
             actions[action.role, _direction(action), outcome.verdict] += 1
             if outcome.verdict is Verdict.APPLIED:
                 reversals[action.role,] += self._undoes(action, status.now)
@@ -79,7 +81,7 @@ def held(status: Status) -> Iterator[tuple[str, str]]:
     """(role, reason) of every role without a change at this tick; the role is empty where the fleet could not be read."""
     if not status.pools:
         yield from (("", finding.reason) for finding in status.plan.findings)
-    acted = {outcome.action.role for outcome in status.outcomes}
+    acted = {role for outcome in status.outcomes for role in outcome.action.roles}
     planned = {action.role for action in status.plan.actions}
     for role in status.pools.keys() - acted:
         if role not in planned:

@@ -9,11 +9,11 @@ import pytest
 from autoscaler.adapters.kubernetes.events import BURST, FOLD_S, NOTE_BYTES, REFILL_S, Happening, Restraint, event, happenings
 from autoscaler.adapters.kubernetes.policies import Kept
 from autoscaler.adapters.kubernetes.story import story
+from autoscaler.core.action import Action, Mode, Outcome, Verdict
 from autoscaler.core.conditions import Condition
 from autoscaler.core.decide import Memory, decide
 from autoscaler.core.fleet import Role
 from autoscaler.core.observation import Gap, Observation, Signals
-from autoscaler.core.plan import Action, Mode, Outcome, Verdict
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.status import Status, status_of, unreadable
 from tests.fakes import KEY, fleet, policy, signals

@@ -12,8 +12,8 @@ import pytest
 from autoscaler.adapters.kubernetes.api import ApiFault, Body
 from autoscaler.adapters.kubernetes.complaints import ABOUT_NODES, NOT_CREATED
 from autoscaler.adapters.kubernetes.fleet_gateway import FEWEST_KEPT, KubernetesFleet
+from autoscaler.core.action import Action, Flip, Verdict
 from autoscaler.core.fleet import Fleet, Lack, Role
-from autoscaler.core.plan import Action, Verdict
 from autoscaler.core.reason import Reason
 from autoscaler.ports import Fault
 from tests.adapters.kubernetes.fake_api import REFUSED, FakeApi
@@ -400,3 +400,10 @@ def test_memories_of_policies_that_went_are_dropped_as_others_come(api: FakeApi)
         del documents[f"default/{number}"]
     assert len(gateway._memories) <= FEWEST_KEPT + len(Role)
     gateway.stop()
+
+
+def test_a_flip_is_refused_and_nothing_is_asked_of_the_cluster() -> None:
+    api = FakeApi()
+    flip = Flip(Role.DECODE, Role.PREFILL, 1, 1, Reason.SCALE_UP, {Role.PREFILL: 2, Role.DECODE: 2})
+    outcome = KubernetesFleet(api, {}).apply(KEY, flip, NOW, TERM)
+    assert (outcome.verdict, outcome.detail) == (Verdict.REFUSED, "flips are not available on this target yet")

@@ -14,8 +14,8 @@ import pytest
 from autoscaler.adapters.kubernetes.api import ApiFault, Body, Operation
 from autoscaler.adapters.kubernetes.ledger import GONE, Ledger
 from autoscaler.adapters.kubernetes.policies import Kept
+from autoscaler.core.action import Action
 from autoscaler.core.fleet import Role
-from autoscaler.core.plan import Action
 from autoscaler.core.reason import Reason
 from autoscaler.policy.crd.status import STATE_BYTES
 

@@ -14,7 +14,7 @@ from autoscaler.adapters.kubernetes import policies as module
 from autoscaler.adapters.kubernetes import snapshot
 from autoscaler.adapters.kubernetes.api import ApiFault, Body
 from autoscaler.adapters.kubernetes.policies import LONGEST, Kept, PolicyObjects, Reader, one_line
-from autoscaler.core.plan import Mode
+from autoscaler.core.action import Mode
 from autoscaler.core.reason import Reason
 from autoscaler.policy import Document
 from autoscaler.ports import Managed, Unusable

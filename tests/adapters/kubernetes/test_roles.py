@@ -10,8 +10,8 @@ import pytest
 from autoscaler.adapters.kubernetes.api import ApiFault, Body
 from autoscaler.adapters.kubernetes.fleet_gateway import KubernetesFleet
 from autoscaler.adapters.kubernetes.roles import role_set
+from autoscaler.core.action import Action, Outcome, Verdict
 from autoscaler.core.fleet import Fleet, Lack, Pool, Role
-from autoscaler.core.plan import Action, Outcome, Verdict
 from autoscaler.core.reason import Reason
 from autoscaler.ports import Fault
 from tests.adapters.kubernetes.fake_api import FakeApi

@@ -19,9 +19,9 @@ from autoscaler.adapters.kubernetes.api import ApiFault, Body
 from autoscaler.adapters.kubernetes.policies import Kept
 from autoscaler.adapters.kubernetes.scribe import BROKEN_S, OUTAGE_S, SPACING_S, Scribe
 from autoscaler.adapters.kubernetes.story import story
+from autoscaler.core.action import Action, Mode, Outcome, Plan, Verdict
 from autoscaler.core.conditions import Condition
 from autoscaler.core.fleet import Role
-from autoscaler.core.plan import Action, Mode, Outcome, Plan, Verdict
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.status import Status
 from tests.adapters.prometheus_server import wait_until

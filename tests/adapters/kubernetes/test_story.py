@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from autoscaler.adapters.kubernetes.story import MESSAGE_CHARS, story
+from autoscaler.core.action import Mode, Outcome, Plan, Verdict
 from autoscaler.core.conditions import Condition
 from autoscaler.core.decide import Memory, decide
 from autoscaler.core.fleet import Fleet, Lack, Role, Shortage
 from autoscaler.core.observation import Gap, Histogram, Observation, Signals
-from autoscaler.core.plan import Mode, Outcome, Plan, Verdict
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.status import Status, refused, status_of, unreadable
 from autoscaler.policy.crd import definition
