@@ -1,17 +1,19 @@
 """How many replicas does the load need, and what bound that number?
 
-Load comes first. Offered load is arrivals, not completions, times the tokens one request brings to the role; a shape
-seen earlier stands in while no request completes. Then three needs, in replicas, and the largest wins:
+Load comes first. Offered load is arrivals, not completions, and what was turned away before it could arrive; times the
+tokens one request brings to the role. A shape seen earlier stands in while no request completes. What waits is what waits
+for this very role (core/attribution.py). Then the needs, in replicas, and the largest wins:
 
-    now       offered / capacity, or running / most resident    memory that is taken already counts too (batch roles)
-    QUEUE     now + backlog / drain time / capacity             the present backlog, worked off in bounded time
-    FORECAST  upper bound of the forecast / capacity            what will be needed when a change has taken effect
+    now       what carries the offered load, or running / most resident: memory that is taken counts too (batch roles)
+    QUEUE     the same with the present backlog on top, worked off in bounded time
+    FORECAST  what carries the upper bound of the forecast, for when a change has taken effect
+    MEASURED  what the measured latency asks for, where the model promises too much (core/strain.py)
 
 What waits is work and not yet memory: by Little's law a backlog that is admitted over the drain time occupies just the
 replicas that its tokens need. Were every waiting request to find room at once, 1,800 that gather in a minute's start
 would ask for 180 replicas of 10 sequences where 14 carry the load for good.
 
-all times (1 + headroom). Each need rises with load, so more load never lowers demand (law 5).
+All times (1 + headroom). Each need rises with load, so more load never lowers demand (law 5).
 
 What is only partly known gives a demand with `partial` set: a lower bound, good enough to grow on, never to shrink
 on (law 2). What is not known at all gives no demand: `Unknown`.
@@ -22,30 +24,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from autoscaler.core.capacity import Bound, Capacity, Shape
+from autoscaler.core.capacity import POOLING, Bound, Capacity, Shape
 from autoscaler.core.fleet import ROLE_FACTS, Role
 from autoscaler.core.forecast import Forecast
-from autoscaler.core.observation import Freshness, Gap, Known, Observation, Reading, Unknown, believable
+from autoscaler.core.observation import NOT_ASKED, Freshness, Gap, Known, Observation, Reading, Unknown, believable
+from autoscaler.core.strain import Strain, StrainLimits
 
 SHAPE_FIELDS = 3  # prompt, uncached and output tokens: a shape is whole or it is not a shape
 
 
 @dataclass(frozen=True, slots=True)
 class DemandLimits:
-    """Knobs. `headroom`: extra share on purpose. `drain_s`: in what time the present backlog shall be gone, counted from
-    when a change takes effect (the forecast's horizon), since replicas that are not there yet drain nothing. Counted
-    from now, a rise from 4 to 10 replicas' worth of load with 300 s to start one winds up to 52 replicas; so, to 19.
+    """Knobs. `headroom`: extra share on purpose; none, since the laws leave room for chance and the forecast for error: on
+    steady load 0, 5 and 10 % all kept every promise, for ever more GPUs. `pooling`: how near routing comes to one shared
+    queue (core/queueing.py). `panic`: with so many times what serves needed at once, patience is of no use.
+    `spare_up_to`: one replica more than needed where no more than so many are needed (N+1).
+
+    `drain_s`: in what time the present backlog shall be gone, counted from when a change takes effect (the forecast's
+    horizon), since replicas that are not there yet drain nothing. Counted from now, a rise from 4 to 10 replicas' worth of
+    load with 300 s to start one winds up to 52 replicas; so, to 19.
     """
 
-    headroom: float = 0.1
+    headroom: float = 0.0
     drain_s: float = 30.0
+    pooling: float = POOLING
+    panic: float = 2.0
+    spare_up_to: int = 0
+    strain: StrainLimits = StrainLimits()
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """What one role is asked to do. `offered_tokens_per_s` may be unknown while the queues are known.
 
-    `waiting` and `running` are requests over the reporting pods; `partial` tells what is missing, None if nothing.
+    `waiting` are requests that wait for this role, `running` those in its reporting pods; `partial` tells what is missing,
+    None if nothing. Of the offered requests `rejected_rps` were turned away. `lent` wait in its pods for something else.
     """
 
     offered_tokens_per_s: Reading
@@ -53,34 +66,64 @@ class Load:
     running: float
     tokens_per_request: float
     partial: Unknown | None
+    rejected_rps: Reading = NOT_ASKED
+    lent: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Replicas needed (a fraction on purpose: rounding is the damper's job), what bound it, and every need beside."""
+    """Replicas needed (a fraction on purpose: rounding is the damper's job), what bound it, and every need beside. `panic`:
+    several times what serves is needed at once. `backlog` is what of it the present backlog asks for.
+
+    `lasting` is the most that is needed until a replica that goes now could be back, `soon` what is needed when a flip has
+    taken effect; `replicas` where nobody asked.
+    """
 
     replicas: float
     bound: Bound
     partial: Unknown | None = None
     needs: Mapping[str, float] = field(default_factory=dict)
+    panic: bool = False
+    backlog: float = 0.0
+    lasting: float | None = None
+    soon: float | None = None
+
+    @property
+    def most(self) -> float:
+        """What may not be shrunk below."""
+        return self.replicas if self.lasting is None else max(self.lasting, self.replicas)
 
 
-def load_of(observation: Observation, role: Role, tokens_per_request: float | None, freshness: Freshness) -> Load | Unknown:
-    """The load of one role, or why nothing at all is known. `tokens_per_request` is the shape's, measured or remembered."""
+def load_of(
+    observation: Observation,
+    role: Role,
+    tokens_per_request: float | None,
+    freshness: Freshness,
+    waiting: float | None = None,
+    lent: float = 0.0,
+) -> Load | Unknown:
+    """The load of one role, or why nothing at all is known. `tokens_per_request` is the shape's, measured or remembered;
+    `waiting` what is attributed to the role, what its own pods report if not given; `lent` what is not, of theirs.
+    """
     seen = observation.coverage(role, freshness)
     if seen.expected and not seen.reporting:
         return seen.unknown or Unknown(Gap.MISSING)
     if isinstance(observation.signals.gauges, Unknown):
         return observation.signals.gauges
     arrivals = believable(observation.signals.traffic.offered_rps, freshness)
+    turned_away = believable(observation.signals.traffic.rejected_rps, freshness)
+    rejected_rps = turned_away.value if isinstance(turned_away, Known) else 0.0
     if tokens_per_request is None:
-        idle = isinstance(arrivals, Known) and arrivals.value == 0 and seen.waiting + seen.running == 0
+        idle = isinstance(arrivals, Known) and arrivals.value + rejected_rps == 0 and seen.waiting + seen.running == 0
         if not idle:
             return Unknown(Gap.MISSING, "no request has completed yet and the policy names no request shape")
         tokens_per_request = 0.0
-    offered: Reading = arrivals if isinstance(arrivals, Unknown) else Known(arrivals.value * tokens_per_request, arrivals.age_s)
+    offered: Reading = arrivals
+    if isinstance(arrivals, Known):
+        offered = Known((arrivals.value + rejected_rps) * tokens_per_request, arrivals.age_s)
     partial = seen.unknown or (offered if isinstance(offered, Unknown) else None)
-    return Load(offered, seen.waiting, seen.running, tokens_per_request, partial)
+    queue = seen.waiting if waiting is None else waiting
+    return Load(offered, queue, seen.running, tokens_per_request, partial, turned_away, lent)
 
 
 def shape_of(observation: Observation, remembered: Shape | None, freshness: Freshness) -> Shape | None:
@@ -98,17 +141,37 @@ def shape_of(observation: Observation, remembered: Shape | None, freshness: Fres
     return Shape(**known) if len(known) == SHAPE_FIELDS else None
 
 
-def demand(load: Load, forecast: Forecast | None, replica: Capacity, limits: DemandLimits) -> Demand:
-    """Replicas this load needs: the largest of the needs in the module's head, times (1 + headroom)."""
-    per_s = replica.tokens_per_s
+def demand(
+    load: Load,
+    forecast: Forecast | None,
+    replica: Capacity,
+    limits: DemandLimits,
+    strained: Strain | None = None,
+    serving: int | None = None,
+) -> Demand:
+    """Replicas this load needs: the largest of the needs in the module's head, times (1 + headroom). `serving`: how many
+    replicas take work now, None where that is not to be judged.
+    """
     offered = load.offered_tokens_per_s.value if isinstance(load.offered_tokens_per_s, Known) else 0.0
     drain_s = limits.drain_s + (forecast.horizon_s if forecast else 0.0)
     backlog_per_s = load.waiting * load.tokens_per_request / drain_s
     resident = load.running / replica.max_resident if replica.max_resident is not None else 0.0
-    now = max(offered / per_s, resident)
-    needs = {replica.bound: now, Bound.QUEUE: now + backlog_per_s / per_s}
+    now = max(replica.replicas(offered), resident)
+    present = offered if now > resident else replica.carried(resident)
+    needs = {replica.bound: now, Bound.QUEUE: max(now, replica.replicas(present + backlog_per_s))}
     if forecast is not None:
-        needs[Bound.FORECAST] = forecast.upper / per_s
+        needs[Bound.FORECAST] = replica.replicas(forecast.upper)
+    if strained is not None:
+        needs[Bound.MEASURED] = strained.replicas(limits.strain)
     bound = max(needs, key=needs.__getitem__)
-    replicas = needs[bound] * (1 + limits.headroom)
-    return Demand(replicas, bound, load.partial, {str(name): need for name, need in needs.items()})
+    panic = serving is not None and needs[Bound.QUEUE] > limits.panic * max(1, serving)
+    told = {str(name): need for name, need in needs.items()}
+    replicas = _spared(needs[bound] * (1 + limits.headroom), limits.spare_up_to)
+    return Demand(replicas, bound, load.partial, told, panic, needs[Bound.QUEUE] - now)
+
+
+def _spared(replicas: float, up_to: int) -> float:
+    """One more where few are needed, for the loss of one of two is half of the pool. 2.4 is 3.4 and 3.4 is 4 for up to 3; it
+    still never falls as the load rises.
+    """
+    return max(replicas, min(replicas + 1, up_to + 1.0)) if up_to and replicas > 0 else replicas

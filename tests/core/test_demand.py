@@ -15,7 +15,8 @@ from autoscaler.core.fleet import Role
 from autoscaler.core.forecast import Forecast
 from autoscaler.core.observation import Freshness, Gap, Known, Observation, Reading, Signals, Unknown
 from autoscaler.core.reason import Reason
-from tests.fakes import GONE, SHAPE, fleet, pool, signals
+from autoscaler.core.strain import Strain
+from tests.fakes import GONE, SHAPE, carries, fleet, pool, signals
 
 FRESH = Freshness()
 FLEET = fleet(pool(Role.PREFILL, 4))
@@ -58,6 +59,22 @@ def test_what_is_partly_known_is_a_lower_bound_and_says_so(said: Signals, gap: G
     assert isinstance(judged, Load)
     assert judged.partial is not None
     assert (judged.partial.gap, judged.waiting) == (gap, waiting)
+
+
+@pytest.mark.parametrize("rejected", [Known(15.0), Known(15.0, 600.0), Known(math.nan), GONE])
+def test_what_was_turned_away_is_load_where_it_is_believed_and_nothing_where_it_is_not(rejected: Reading) -> None:
+    said = signals(FLEET, 7.0)
+    judged = load(replace(said, traffic=replace(said.traffic, rejected_rps=rejected)))
+    assert isinstance(judged, Load)
+    assert judged.offered_tokens_per_s == Known(22_000.0 if rejected == Known(15.0) else 7000.0, 5.0)
+    assert judged.partial is None
+
+
+def test_a_backlog_that_is_laid_to_others_is_not_the_roles_own() -> None:
+    said = signals(FLEET, 7.0, waiting={Role.PREFILL: 8.0})
+    judged = load_of(Observation(0.0, FLEET, said), Role.PREFILL, 1000.0, FRESH, waiting=3.0, lent=5.0)
+    assert isinstance(judged, Load)
+    assert (judged.waiting, judged.lent) == (3.0, 5.0)
 
 
 def test_a_fleet_that_is_seen_to_be_idle_is_idle_even_before_any_request_completed() -> None:
@@ -108,8 +125,8 @@ def test_a_request_brings_at_least_a_token_even_if_all_of_it_is_cached() -> None
 # The needs
 
 
-PREFILL = Capacity(5000.0, None, Bound.TTFT, feasible=True, utilisation=0.5)
-DECODE = Capacity(500.0, 10.0, Bound.TPOT, feasible=True, utilisation=1.0)
+PREFILL = carries(5000.0)
+DECODE = carries(500.0, 10.0, Bound.TPOT)
 PLAIN = DemandLimits(headroom=0.0, drain_s=30.0)
 
 
@@ -157,6 +174,31 @@ def test_the_time_for_a_backlog_begins_when_new_replicas_can_be_there() -> None:
 def test_a_lower_bound_stays_marked_as_one() -> None:
     work = replace(asked(Known(5000.0)), partial=GONE)
     assert demand(work, None, PREFILL, PLAIN) == Demand(1.0, Bound.TTFT, GONE, {"TTFT": 1.0, "QUEUE": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("ratio", "may_raise", "replicas"),
+    [
+        pytest.param(1.5, True, 6.0, id="half over its promise: half as many again"),
+        pytest.param(9.0, True, 8.0, id="far over: twice as many, not nine times"),
+        pytest.param(9.0, False, 4.0, id="far over in a window gone by: no more, and no fewer"),
+        pytest.param(0.3, True, 2.0, id="well within: what the model says"),
+    ],
+)
+def test_measured_latency_raises_what_serves_and_never_lowers(ratio: float, may_raise: bool, replicas: float) -> None:
+    sized = demand(asked(Known(10_000.0)), None, PREFILL, PLAIN, Strain(ratio, 4, may_raise))
+    assert sized.replicas == pytest.approx(replicas)
+    assert sized.bound is (Bound.MEASURED if replicas > 2 else Bound.TTFT)
+
+
+@pytest.mark.parametrize(("offered", "waiting", "panic"), [(19_000.0, 0.0, False), (21_000.0, 0.0, True), (19_000.0, 60.0, True)])
+def test_twice_what_serves_needed_at_once_is_a_panic(offered: float, waiting: float, panic: bool) -> None:
+    """Two serve and carry 10,000 tokens/s."""
+    assert demand(asked(Known(offered), waiting), None, PREFILL, PLAIN, serving=2).panic is panic
+
+
+def test_what_is_only_foreseen_is_no_panic() -> None:
+    assert not demand(asked(Known(5000.0)), ahead(1e6), PREFILL, PLAIN, serving=2).panic
 
 
 counts = st.floats(0.0, 1e6)
