@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from autoscaler.core.plan import Mode
+from autoscaler.core.action import Mode
 from autoscaler.policy import Document
 from autoscaler.ports import Managed
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
+from autoscaler.core.action import Mode
 from autoscaler.core.fleet import Role
-from autoscaler.core.plan import Mode
 from autoscaler.policy import Document
 from autoscaler.policy.crd import definition
 from autoscaler.policy.crd.status import STATE_BYTES
@@ -130,10 +130,12 @@ def test_the_state_tells_how_large_it_may_become() -> None:
     assert f"{STATE_BYTES} bytes" in at("status", "state")["description"]
 
 
-@pytest.mark.parametrize("file", sorted(CONTRACTS.glob("*.json")), ids=lambda file: file.stem)
-def test_an_object_that_an_earlier_release_stored_is_still_the_same_policy(file: Path) -> None:
-    held = json.loads(file.read_text())
-    assert Document.model_validate({key: held[key] for key in held if key != "status"}).core() == policy().core()
+def test_an_object_that_an_earlier_release_stored_is_still_the_same_policy() -> None:
+    """With the defaults of that day, which the API server has written into it; what came later is at its own default."""
+    held = json.loads((CONTRACTS / "stored-v1alpha1.json").read_text())
+    of_that_day = {"flip": {"maxInFlight": 1, "cooldownSeconds": 120}}
+    same = policy(forecast={"errorsKept": 40}, sizing={"headroom": 0.1}, behaviour=of_that_day)
+    assert Document.model_validate({key: held[key] for key in held if key != "status"}).core() == same.core()
 
 
 @pytest.mark.parametrize("file", sorted(CONTRACTS.glob("*.json")), ids=lambda file: file.stem)

@@ -19,8 +19,8 @@ from starlette.routing import Route
 import autoscaler
 from autoscaler.apps.probes import Pulse, create_app
 from autoscaler.cli import cli
+from autoscaler.core.action import Mode
 from autoscaler.core.fleet import Role
-from autoscaler.core.plan import Mode
 from autoscaler.policy import Document, warnings
 from autoscaler.policy_file import load_policies
 from manifests import build

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from autoscaler.core.action import Mode
 from autoscaler.core.capacity import capacity
 from autoscaler.core.fleet import ROLE_FACTS, SloKind
-from autoscaler.core.plan import Mode
 from autoscaler.policy import Document, warnings
 from autoscaler.policy_file import load_policies
 from autoscaler.simulator.metrics import GATEWAY_TTFT_EDGES_S, TOKEN_TIME_EDGES_S

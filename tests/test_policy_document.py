@@ -9,14 +9,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoscaler.core.action import Mode
+from autoscaler.core.calendar import Floor
+from autoscaler.core.calibration import CalibrationLimits, Trust
 from autoscaler.core.capacity import Shape, Slo
-from autoscaler.core.decide import Policy
 from autoscaler.core.demand import DemandLimits
 from autoscaler.core.fleet import Role, SloKind
+from autoscaler.core.flip import FlipLimits
 from autoscaler.core.forecast import ForecastLimits
 from autoscaler.core.hysteresis import Damping, Step
 from autoscaler.core.observation import Freshness
-from autoscaler.core.plan import Mode, PoolLimits
+from autoscaler.core.policy import Policy, PoolLimits
+from autoscaler.core.strain import StrainLimits
 from autoscaler.policy import Document, replica_profile, warnings
 from autoscaler.policy.behaviour import DampingSpec
 from autoscaler.policy.surprises import ALONE_S
@@ -31,6 +35,17 @@ def test_what_a_document_leaves_out_is_the_default_of_the_core() -> None:
         profile=replica_profile("llama-3-8b-h100-tp1"),
         damping=dict.fromkeys(Role, Damping()),
     )
+
+
+def test_floors_flips_and_sleep_arrive_in_the_core() -> None:
+    floor = {"days": ["Mon", "Sun"], "start": "08:30", "hours": 1.5, "min": 3}
+    flip = {"enabled": True, "maxInFlight": 3, "dwellSeconds": 4, "cooldownSeconds": 5}
+    behaviour = {"zeroAfterSeconds": 600, "flip": flip, "scaleDown": {"stabilizationSeconds": 77}}
+    core = policy(gateway="llm-d", **{"pools.prefill.floors": [floor]}, behaviour=behaviour).core()
+    starts_s = 8.5 * 3600.0
+    assert core.floors == {Role.PREFILL: (Floor(starts_s, 5400.0, 3), Floor(6 * 86_400.0 + starts_s, 5400.0, 3))}
+    assert core.zero_after_s == 600.0
+    assert core.flip == FlipLimits(enabled=True, max_in_flight=3, dwell_s=4.0, cooldown_s=5.0, sighted_s=77.0)
 
 
 def test_everything_that_is_written_arrives_in_the_core() -> None:
@@ -51,7 +66,8 @@ def test_everything_that_is_written_arrives_in_the_core() -> None:
         requestShape={"promptTokens": 9, "uncachedTokens": 4, "outputTokens": 2, "prefillVariation": 3},
         freshness={"maxAgeSeconds": 50, "graceSeconds": 51, "minSamples": 52},
         forecast={"horizonSeconds": 60, "aim": 0.6, "errorsKept": 61, "errorsNeeded": 62 - 1, "margin": 0.1, "gapSeconds": 63},
-        sizing={"headroom": 0.7, "drainSeconds": 71},
+        sizing={"headroom": 0.7, "drainSeconds": 71, "spareUpTo": 2, "pooling": 0.3},
+        speed="nothing",
     )
     core = document.core()
     assert (core.mode, core.gpu_budget) == (Mode.AUTO, 32)
@@ -62,7 +78,8 @@ def test_everything_that_is_written_arrives_in_the_core() -> None:
     assert core.shape == Shape(9.0, 4.0, 2.0, 3.0)
     assert core.freshness == Freshness(50.0, 51.0, 52)
     assert core.forecast == ForecastLimits(60.0, 0.6, 61, 61, 0.1, 63.0)
-    assert core.demand == DemandLimits(0.7, 71.0)
+    assert core.demand == DemandLimits(0.7, 71.0, pooling=0.3, spare_up_to=2, strain=StrainLimits(settle_s=90.0, min_samples=52))
+    assert core.calibration == CalibrationLimits(Trust.NOTHING, 60.0)
 
 
 def test_the_uncached_part_of_a_shape_is_the_whole_prompt_unless_it_is_written() -> None:
@@ -145,7 +162,7 @@ def test_a_zero_overrides_and_a_null_does_not() -> None:
         (
             {"spec.slo.ttft.seconds": 3600, "spec.requestShape": {"promptTokens": 500_000, "outputTokens": 2}},
             (
-                "spec.requestShape: a request holds 500001 tokens, more than a decode replica of llama-3-8b-h100-tp1 "
+                "spec.requestShape: a request holds 500002 tokens, more than a decode replica of llama-3-8b-h100-tp1 "
                 "has room for (405449)"
             ),
         ),
@@ -187,6 +204,6 @@ def test_a_document_cannot_be_changed() -> None:
 def test_the_schema_comes_in_the_order_of_the_fields_with_their_descriptions() -> None:
     schema = Document.model_json_schema()
     assert list(schema["properties"]) == ["apiVersion", "kind", "metadata", "spec"]
-    assert list(schema["$defs"]["Pool"]["properties"]) == ["target", "min", "max", "gpusPerReplica", "behaviour"]
+    assert list(schema["$defs"]["Pool"]["properties"]) == ["target", "min", "max", "gpusPerReplica", "floors", "behaviour"]
     assert schema["$defs"]["Spec"]["properties"]["model"]["description"] == "The served model's name, as the metrics have it."
     assert schema == Document.model_json_schema()

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from autoscaler.core.plan import Mode
+from autoscaler.core.action import Mode
 from autoscaler.policy_file import MAX_BYTES, PolicyError, load_policies
 from autoscaler.refusal import Refusal
 from tests.policy_documents import MINIMAL, edited, text

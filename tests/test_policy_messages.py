@@ -84,7 +84,7 @@ def lines(data: Any) -> list[str]:
         # two fields that clash
         ("spec.metrics.windowSeconds", 59, "59 is below 4 x scrapeIntervalSeconds 15 (allowed: 60..3600)"),
         ("spec.freshness.maxAgeSeconds", 29, "29 is below 2 x spec.metrics.scrapeIntervalSeconds 15 (allowed: 30..600)"),
-        ("spec.forecast.errorsNeeded", 41, "41 is above errorsKept 40 (allowed: 1..40)"),
+        ("spec.forecast.errorsNeeded", 61, "61 is above errorsKept 60 (allowed: 1..60)"),
         ("spec.gpuBudget", 1, "1 is below the 2 GPUs of the smallest fleet: prefill 1 x 1 + decode 1 x 1 (allowed: 2..1000000)"),
         ("spec.behaviour.tickSeconds", 31, "31 is above 1/2 of spec.behaviour.gapSeconds 60 (allowed: 1..30)"),
         (
@@ -105,6 +105,34 @@ def test_one_wrong_field_makes_one_exact_line(path: str, value: object, line: st
 
 
 @pytest.mark.parametrize(
+    ("floor", "line"),
+    [
+        ({"min": 5}, "[0].min: 5 is above max 4 (allowed: 1..4)"),
+        ({"start": "8:00"}, '[0].start: "8:00" is not allowed (allowed: "00:00" to "23:59", UTC)'),
+        ({"hours": 0}, "[0].hours: 0 is out of range (allowed: 0.25..168)"),
+        (
+            {"days": ["Monday"]},
+            '[0].days[0]: "Monday" is unknown; did you mean "Mon"? (allowed: Mon, Tue, Wed, Thu, Fri, Sat, Sun)',
+        ),
+        ({"end": "20:00"}, "[0].end: unknown field (fields: days, start, hours, min)"),
+    ],
+)
+def test_a_floor_is_refused_at_its_field(floor: dict[str, object], line: str) -> None:
+    written = {"start": "08:00", "hours": 12, "min": 2, **floor}
+    assert lines(edited({"spec.pools.prefill.floors": [written]})) == [f"spec.pools.prefill.floors{line}"]
+
+
+def test_zero_without_a_gateway_and_floors_beyond_the_budget_are_refused_with_the_numbers() -> None:
+    path = "spec.behaviour.zeroAfterSeconds"
+    needs = "600 needs a spec.gateway: without engines nothing else sees arrivals (allowed: null)"
+    assert lines(edited({path: 600})) == [f"{path}: {needs}"]
+    assert lines(edited({path: 600, "spec.gateway": "llm-d"})) == []
+    floor = {"start": "08:00", "hours": 12, "min": 3}
+    clash = "3 is below the 4 GPUs of the smallest fleet: prefill 3 x 1 + decode 1 x 1 (allowed: 4..1000000)"
+    assert lines(edited({"spec.pools.prefill.floors": [floor], "spec.gpuBudget": 3})) == [f"spec.gpuBudget: {clash}"]
+
+
+@pytest.mark.parametrize(
     ("path", "value", "line"),
     [
         ("metadata.labels", {"version": 1.5}, "metadata.labels.version: 1.5 is not text; quotes make it text"),
@@ -113,8 +141,8 @@ def test_one_wrong_field_makes_one_exact_line(path: str, value: object, line: st
             "spec",
             None,
             (
-                "spec: null is not a mapping (fields: mode, model, engine, gateway, metrics, profile, pools, slo, gpuBudget, "
-                "requestShape, freshness, forecast, sizing, behaviour)"
+                "spec: null is not a mapping (fields: mode, model, engine, gateway, metrics, profile, speed, pools, slo, "
+                "gpuBudget, requestShape, freshness, forecast, sizing, behaviour)"
             ),
         ),
         (
@@ -210,6 +238,19 @@ def test_one_wrong_field_makes_one_exact_line(path: str, value: object, line: st
                 "spec.profile.decodeSeconds: b1 and b2 are both 0: a decode step must take longer the more it carries "
                 "(allowed: one of them above 0)"
             ),
+        ),
+        (
+            "spec.profile",
+            {**INLINE, "decodeBeyond": {"requests": 95, "seconds": [0.01, 2e-4, 0]}},
+            (
+                "spec.profile.decodeBeyond.seconds: 0.029 s for 95 requests is shorter than the 0.0295 s of decodeSeconds "
+                "(allowed: at least that)"
+            ),
+        ),
+        (
+            "spec.profile",
+            {**INLINE, "decodeBeyond": {"requests": 0.5, "seconds": [0.1, 2e-4, 0]}},
+            "spec.profile.decodeBeyond.requests: 0.5 is out of range (allowed: 1..65536)",
         ),
         (
             "spec.profile",

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from autoscaler.core.action import Outcome, Plan, Verdict
 from autoscaler.core.decide import Decision
 from autoscaler.core.explain import reason_of
 from autoscaler.core.fleet import Fleet, Lack
 from autoscaler.core.observation import Unknown
-from autoscaler.core.plan import Outcome, Plan, Verdict
 from autoscaler.core.reason import Finding, Reason
 
 LIMITS = frozenset(
@@ -67,7 +67,7 @@ def _able(outcomes: Iterable[Outcome]) -> Condition:
     """A write that is still under way has not failed, so it is told only where none did."""
     pending = None
     for outcome in outcomes:
-        told = f"{outcome.action.role}: {outcome.detail}"
+        told = f"{outcome.action.subject}: {outcome.detail}"
         if outcome.verdict is Verdict.PENDING:
             pending = pending or Condition("AbleToScale", True, Reason.WRITE_PENDING, told)
         elif outcome.verdict is not Verdict.APPLIED:

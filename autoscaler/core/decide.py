@@ -9,44 +9,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from autoscaler.core.capacity import Shape, Slo, capacity
-from autoscaler.core.demand import DemandLimits, demand, load_of, shape_of
-from autoscaler.core.explain import RoleView, explain
-from autoscaler.core.fleet import ROLE_FACTS, Role, SloKind
-from autoscaler.core.forecast import ForecastLimits, Series, advance, forecast
+from autoscaler.core.action import Flip, Mode, Plan
+from autoscaler.core.attribution import attribute
+from autoscaler.core.calibration import Calibration, calibrated
+from autoscaler.core.calibration import learn as learn_speed
+from autoscaler.core.capacity import Shape
+from autoscaler.core.demand import Demand, shape_of
+from autoscaler.core.explain import RoleView, explain, explain_late
+from autoscaler.core.fleet import Role
+from autoscaler.core.flip import FlipTrack, Outlook, Room, choose, follow, remember
+from autoscaler.core.forecast import Series, advance, forecast
+from autoscaler.core.hits import as_forecast, quarantined, share_of
 from autoscaler.core.hysteresis import Damping, Track, damp, watch
-from autoscaler.core.observation import Freshness, Known, Observation, Unknown
-from autoscaler.core.plan import Mode, Plan, PoolLimits, Wish, plan
+from autoscaler.core.idle import idle_since, may_sleep
+from autoscaler.core.observation import Known, Observation, believable
+from autoscaler.core.plan import Wish, plan, sleep
+from autoscaler.core.policy import Policy
 from autoscaler.core.profile import ReplicaProfile
+from autoscaler.core.reason import Finding
+from autoscaler.core.sizing import Scene, price, size
 from autoscaler.core.startup import StartUps, learn
 
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the operator wants of one fleet: the sum of every room's limits."""
-
-    mode: Mode
-    slos: Mapping[SloKind, Slo]
-    pools: Mapping[Role, PoolLimits]
-    profile: ReplicaProfile
-    gpu_budget: int | None = None
-    shape: Shape | None = None
-    freshness: Freshness = Freshness()
-    forecast: ForecastLimits = ForecastLimits()
-    demand: DemandLimits = DemandLimits()
-    damping: Mapping[Role, Damping] = field(default_factory=dict)
+REQUESTS, HITS = "requests", "cached share"  # series beside those of the roles' work
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What a fleet's next tick needs of all ticks before. After a restart it is empty, or what core/state.py kept of it;
-    careful either way (law 3).
+    careful either way (law 3). `series` are those of the roles' work, by role, and `REQUESTS` and `HITS`.
     """
 
     shape: Shape | None = None
-    series: Mapping[Role, Series] = field(default_factory=dict)
+    series: Mapping[str, Series] = field(default_factory=dict)
     tracks: Mapping[Role, Track] = field(default_factory=dict)
     startups: Mapping[Role, StartUps] = field(default_factory=dict)
+    speeds: Mapping[Role, Calibration] = field(default_factory=dict)
+    flips: FlipTrack = field(default_factory=FlipTrack)
+    idle_since_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +58,44 @@ class Decision:
 
 
 def decide(observation: Observation, memory: Memory, policy: Policy) -> Decision:
-    """One tick of one fleet: observation -> forecast -> capacity -> demand -> target -> plan."""
-    shape = shape_of(observation, _expected(memory.shape, policy.shape), policy.freshness)
-    views, series, tracks, startups = {}, dict(memory.series), dict(memory.tracks), dict(memory.startups)
-    for role in sorted(observation.fleet.pools, key=list(Role).index):  # the plan must not depend on a mapping's order
-        startups[role] = learn(startups.get(role, StartUps()), observation.fleet.pools[role], observation.now)
-        series[role], views[role] = _size(role, observation, shape, series.get(role, Series()), policy)
-        tracks[role], views[role] = _damp(role, observation, views[role], tracks.get(role, Track()), policy)
-    wishes = {role: _wish(view) for role, view in views.items()}
-    lawful = plan(observation.now, policy.mode, observation.fleet, wishes, policy.pools, policy.gpu_budget)
-    findings = tuple(finding for role, view in views.items() for finding in explain(role, view, shape)) + lawful.findings
-    return Decision(replace(lawful, findings=findings), Memory(shape, series, tracks, startups), views)
+    """One tick of one fleet: observation -> forecast -> capacity -> demand -> target -> flip or scale -> plan."""
+    now, fleet = observation.now, observation.fleet
+    roles = sorted(fleet.pools, key=list(Role).index)  # the plan must not depend on a mapping's order
+    # By the speed known before this look: more load now must not lower demand by what it teaches (law 5).
+    profile = calibrated(policy.profile, memory.speeds, policy.calibration)
+    memory = _learnt(roles, observation, memory, policy)
+    whose = attribute(observation, policy.slos, policy.freshness)
+    scene = Scene(observation, policy, profile if isinstance(profile, ReplicaProfile) else None, memory.shape, whose)
+    views, series, tracks = {}, dict(memory.series), {}
+    for role in roles:
+        series[role], view = size(role, scene, series.get(role, Series()), memory.startups[role])
+        view = replace(view, speed=memory.speeds[role])
+        tracks[role], views[role] = _damp(role, observation, view, memory.tracks.get(role, Track()), policy)
+    flip, flips, told = _flip(scene, views, replace(memory, tracks=tracks))
+    lawful = _plan(scene, memory, views, flip)
+    for begun in lawful.flips if policy.mode is Mode.AUTO else ():
+        flips = remember(flips, begun, policy.flip, now)
+    trust = policy.calibration.trust
+    stages = (finding for role in roles for finding in explain(role, views[role], memory.shape, trust))
+    findings = (*explain_late(whose), *stages, *told, *lawful.findings)
+    memory = replace(memory, series=series, tracks=tracks, flips=flips)
+    return Decision(replace(lawful, findings=findings), memory, views)
+
+
+def _learnt(roles: list[Role], observation: Observation, memory: Memory, policy: Policy) -> Memory:
+    """What this look teaches before anything is sized: start-up times, the mean request, the engines' speed, idleness."""
+    startups = {
+        role: learn(memory.startups.get(role, StartUps()), observation.fleet.pools[role], observation.now) for role in roles
+    }
+    measured = shape_of(observation, _expected(memory.shape, policy.shape), policy.freshness)
+    shape, series = _shape(measured, observation, memory, policy)
+    speeds = {role: _speed(role, observation, measured, memory.speeds.get(role), policy) for role in roles}
+    idle_s = idle_since(memory.idle_since_s, observation, policy.freshness)
+    return replace(memory, shape=shape, series=series, startups=startups, speeds=speeds, idle_since_s=idle_s)
+
+
+def _speed(role: Role, observation: Observation, shape: Shape | None, before: Calibration | None, policy: Policy) -> Calibration:
+    return learn_speed(before, role, observation, policy.profile, policy.calibration, shape=shape, freshness=policy.freshness)
 
 
 def _expected(seen: Shape | None, written: Shape | None) -> Shape | None:
@@ -79,17 +105,23 @@ def _expected(seen: Shape | None, written: Shape | None) -> Shape | None:
     return replace(seen, cv2=written.cv2) if seen is not None and written is not None else seen or written
 
 
-def _size(role: Role, observation: Observation, shape: Shape | None, series: Series, policy: Policy) -> tuple[Series, RoleView]:
-    """Load, forecast, capacity and demand of one role; a stage whose input is unknown is not reached."""
-    facts = ROLE_FACTS[role]
-    load = load_of(observation, role, getattr(shape, facts.work.value) if shape else None, policy.freshness)
-    if isinstance(load, Unknown):
-        return series, RoleView(load, forecast(series, observation.now, policy.forecast))
-    if isinstance(load.offered_tokens_per_s, Known):
-        series = advance(series, observation.now, load.offered_tokens_per_s.value, policy.forecast)
-    ahead = forecast(series, observation.now, policy.forecast)
-    replica = capacity(facts.sizing, policy.profile, policy.slos[facts.binding_slo], shape or Shape(1, 1, 1))
-    return series, RoleView(load, ahead, replica, demand(load, ahead, replica, policy.demand))
+def _shape(
+    measured: Shape | None, observation: Observation, memory: Memory, policy: Policy
+) -> tuple[Shape | None, Mapping[str, Series]]:
+    """The mean request, with its cached share as forecast while a measured one would tell of our own doing; and the series of
+    what concerns the whole fleet.
+    """
+    now, series = observation.now, dict(memory.series)
+    arrivals = believable(observation.signals.traffic.offered_rps, policy.freshness)
+    if isinstance(arrivals, Known):
+        series[REQUESTS] = advance(series.get(REQUESTS, Series()), now, arrivals.value, policy.forecast)
+    if measured is None:
+        return None, series
+    hits = series.get(HITS, Series())
+    if quarantined(observation.fleet, now, policy.demand.strain.settle_s):
+        return as_forecast(measured, forecast(hits, now, policy.forecast)), series
+    series[HITS] = advance(hits, now, share_of(measured), policy.forecast)
+    return measured, series
 
 
 def _damp(role: Role, observation: Observation, view: RoleView, track: Track, policy: Policy) -> tuple[Track, RoleView]:
@@ -99,6 +131,35 @@ def _damp(role: Role, observation: Observation, view: RoleView, track: Track, po
         return watch(desired, track, limits, observation.now), view
     target, track = damp(view.demand, desired, track, limits, observation.now)
     return track, replace(view, target=target)
+
+
+def _flip(scene: Scene, views: Mapping[Role, RoleView], memory: Memory) -> tuple[Flip | None, FlipTrack, tuple[Finding, ...]]:
+    """The flip to begin now, if any, what to remember of flips, and why."""
+    observation, policy = scene.observation, scene.policy
+    fleet, now = observation.fleet, observation.now
+    outlooks = {
+        role: _outlook(role, view.demand, scene, memory.tracks[role]) for role, view in views.items() if view.demand is not None
+    }
+    track = follow(memory.flips, fleet, outlooks, policy.flip, now)
+    free_gpus = None if policy.gpu_budget is None else policy.gpu_budget - fleet.gpus_held
+    starts_s = {role: memory.startups[role].median_s or policy.forecast.horizon_s for role in views}
+    flip, told = choose(now, fleet, outlooks, Room(free_gpus, starts_s), policy.flip, track)
+    return flip, track, told
+
+
+def _outlook(role: Role, needed: Demand, scene: Scene, track: Track) -> Outlook:
+    soon = needed.replicas if needed.soon is None else needed.soon
+    seen_since_s = track.seen_since_s if needed.partial is None else None
+    return Outlook(soon, needed.most, price(scene.shape, role), seen_since_s)
+
+
+def _plan(scene: Scene, memory: Memory, views: Mapping[Role, RoleView], flip: Flip | None) -> Plan:
+    observation, policy = scene.observation, scene.policy
+    now, fleet = observation.now, observation.fleet
+    if may_sleep(memory.idle_since_s, observation, policy.zero_after_s):
+        return sleep(now, policy.mode, fleet)
+    wishes = {role: _wish(view) for role, view in views.items()}
+    return plan(now, policy.mode, fleet, wishes, policy.bounds(now), policy.gpu_budget, flip=flip)
 
 
 def _wish(view: RoleView) -> Wish:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from autoscaler.core.attribution import Attribution
+from autoscaler.core.calibration import Calibration, Trust, story
 from autoscaler.core.capacity import Capacity, Shape
 from autoscaler.core.demand import Demand, Load
 from autoscaler.core.fleet import Role
 from autoscaler.core.forecast import Forecast
 from autoscaler.core.hysteresis import Target
-from autoscaler.core.observation import Known, Unknown
+from autoscaler.core.observation import Gap, Known, Unknown
 from autoscaler.core.reason import Finding, Reason, Stage
 
 
@@ -27,19 +29,32 @@ class RoleView:
     capacity: Capacity | None = None
     demand: Demand | None = None
     target: Target | None = None
+    speed: Calibration | None = None
 
 
-def explain(role: Role, view: RoleView, shape: Shape | None) -> Iterator[Finding]:
+def explain(role: Role, view: RoleView, shape: Shape | None, trust: Trust = Trust.MEASURED) -> Iterator[Finding]:
     """The findings of one role, in the order of the stages."""
     yield _observed(role, view.load)
     if view.forecast is not None:
         yield _forecast(role, view.forecast)
+    if view.speed is not None:
+        yield _speed(role, view.speed, trust)
     if view.capacity is not None:
         yield _capacity(role, view.capacity, shape)
     if view.demand is not None:
         yield _demand(role, view.demand)
     if view.target is not None:
         yield _target(role, view.target)
+
+
+def explain_late(whose: Attribution) -> Iterator[Finding]:
+    """Whose queue a broken TTFT promise is laid to, and what waits for no role at all. Silent while there is neither."""
+    if whose.late is not None and not whose.late:
+        text = "the TTFT promise is broken and no role has a queue of its own: no pool is raised for it"
+        yield Finding(Stage.OBSERVE, Reason.LATE_UNEXPLAINED, text)
+    if whose.link >= 1:
+        text = f"{whose.link:.0f} requests wait for the transfer between the roles, which more replicas of neither speed up"
+        yield Finding(Stage.OBSERVE, Reason.LINK_BOUND, text, None, {"waiting": whose.link})
 
 
 def reason_of(unknown: Unknown) -> Reason:
@@ -58,6 +73,15 @@ def _observed(role: Role, load: Load | Unknown) -> Finding:
     if load.partial is not None:
         return Finding(Stage.OBSERVE, reason_of(load.partial), f"partly known: {load.partial.detail}", role, inputs)
     text = f"{tokens_per_s:.0f} tokens/s offered, {load.waiting:.0f} waiting, {load.running:.0f} running"
+    if load.lent >= 1:
+        inputs["lent"] = load.lent
+        text += f"; {load.lent:.0f} more wait here for another role or the transfer"
+    rejected = load.rejected_rps
+    if isinstance(rejected, Known) and rejected.value > 0:
+        inputs["rejected_rps"] = rejected.value
+        text += f"; {rejected.value:.3g} requests/s of it were turned away"
+    elif isinstance(rejected, Unknown) and rejected.gap is not Gap.MISSING:
+        text += f"; what was turned away is not known and not counted: {rejected.detail or rejected.gap}"
     return Finding(Stage.OBSERVE, Reason.SIGNALS_OK, text, role, inputs)
 
 
@@ -73,6 +97,16 @@ def _forecast(role: Role, ahead: Forecast) -> Finding:
     return Finding(Stage.FORECAST, ahead.reason, text, role, inputs)
 
 
+def _speed(role: Role, speed: Calibration, trust: Trust) -> Finding:
+    inputs: dict[str, float | str] = {"applied": 1.0 if trust is Trust.PROFILE else speed.applied, "confidence": speed.confidence}
+    if speed.measured is not None:
+        inputs["measured"] = speed.measured
+    reason = Reason.SPEED_MEASURED
+    if speed.trusted is None or trust is Trust.PROFILE:
+        reason = Reason.UNCALIBRATED if trust is Trust.NOTHING else Reason.SPEED_BY_PROFILE
+    return Finding(Stage.CAPACITY, reason, story(speed, trust), role, inputs)
+
+
 def _capacity(role: Role, replica: Capacity, shape: Shape | None) -> Finding:
     inputs: dict[str, float | str] = {"tokens_per_s": replica.tokens_per_s, "utilisation": replica.utilisation}
     if shape is not None:
@@ -80,7 +114,10 @@ def _capacity(role: Role, replica: Capacity, shape: Shape | None) -> Finding:
         inputs["output_tokens"] = shape.output_tokens
     text = f"one replica carries {replica.tokens_per_s:.0f} tokens/s, bound by {replica.bound}"
     if not replica.feasible:
-        text = f"no number of replicas meets the SLO for these requests; sized at {replica.utilisation:.0%} use instead"
+        text = (
+            f"no number of replicas meets the SLO for these requests, at best for {replica.best_percentile:.1%} of them; "
+            f"one replica is sized at {replica.utilisation:.0%} use instead"
+        )
         return Finding(Stage.CAPACITY, Reason.SLO_INFEASIBLE, text, role, inputs)
     return Finding(Stage.CAPACITY, Reason.CAPACITY_WITHIN_SLO, text, role, inputs)
 

@@ -1,6 +1,6 @@
 """How is a raw demand damped into a target that does not flap?
 
-Four brakes, applied in this order; each names itself when it holds something back:
+Five brakes, applied in this order; each names itself when it holds something back:
 
 1. tolerance            |demand / desired - 1| inside the band keeps what is asked for. Demand 2.1 at desired 2 and a
                         band of 10 % is 2; demand 2.3 is 3.
@@ -8,12 +8,16 @@ Four brakes, applied in this order; each names itself when it holds something ba
 3. first window         after a restart, or after a stretch without full sight, nothing shrinks until one whole
                         stabilization window has been seen without a gap (law 3). What is partly seen is no sight
                         here: its recommendations are lower bounds, and a window of those protects nobody.
-4. cooldown and steps   a minimum time since the pool's last move, and a largest change per period, whichever of
+4. backlog              while one is worked off nothing shrinks: the last of it is served by the replicas it asked for.
+5. cooldown and steps   a minimum time since the pool's last move, and a largest change per period, whichever of
                         `replicas` and `percent` allows more (HPA's selectPolicy Max).
 
 A move is what is seen to have changed in `desired` since the last look, whoever changed it. That keeps the memory
 true when a write fails or a human scales by hand, and it counts nothing in Recommend mode. What lies in the
 future, because the clock stepped back, is forgotten.
+
+A panic (core/demand.py) waits for no window and no cooldown going up. There is none going down: a load that is gone may be
+back, a metric that is gone is none.
 
 Growth compares against `desired`, which includes replicas still starting: they are credited, and nothing freezes.
 """
@@ -28,6 +32,7 @@ from autoscaler.core.demand import Demand
 from autoscaler.core.reason import Reason
 
 ROUNDING = 1e-9  # 3.0000000001 replicas are 3
+BACKLOG = 0.25  # replicas that only the backlog asks for: of 120 s to drain it, half a minute's work of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +88,11 @@ class Target:
 
 def damp(demand: Demand, desired: int, track: Track, limits: Damping, now: float) -> tuple[Target, Track]:
     """One pool's target and the track after this look. `desired` is what is asked for at present."""
-    recommended = recommend(demand.replicas, desired, limits)
+    recommended = recommend(demand, desired, limits)
     track = _remember(watch(desired, track, limits, now), demand, recommended, limits, now)
     target, reason = desired, Reason.WITHIN_TOLERANCE
     if recommended > desired:
-        target, reason = _grow(desired, track, limits.up, now)
+        target, reason = _grow(demand, desired, track, limits.up, now)
     elif recommended < desired:
         target, reason = _shrink(demand, desired, track, limits.down, now)
     return Target(target, reason, recommended), track
@@ -98,14 +103,19 @@ def watch(desired: int, track: Track, limits: Damping, now: float) -> Track:
     return replace(track, moves=_moves(track, desired, limits, now), looked_last_s=now, desired_last=desired)
 
 
-def recommend(replicas: float, desired: int, limits: Damping) -> int:
-    """Whole replicas for a demand, or `desired` inside the tolerance."""
-    whole = math.ceil(replicas - ROUNDING)
-    if replicas > desired * (1 + limits.up.tolerance):
-        return max(whole, desired)
-    if replicas < desired * (1 - limits.down.tolerance):
-        return min(whole, desired)
+def recommend(demand: Demand, desired: int, limits: Damping) -> int:
+    """Whole replicas for a demand, or `desired` inside the tolerance. Up by what is needed, down only to the most that is
+    needed until a replica that goes could be back.
+    """
+    if demand.replicas > desired * (1 + limits.up.tolerance):
+        return max(_whole(demand.replicas), desired)
+    if demand.most < desired * (1 - limits.down.tolerance):
+        return min(_whole(demand.most), desired)
     return desired
+
+
+def _whole(replicas: float) -> int:
+    return math.ceil(replicas - ROUNDING)
 
 
 def _remember(track: Track, demand: Demand, recommended: int, limits: Damping, now: float) -> Track:
@@ -127,11 +137,12 @@ def _moves(track: Track, desired: int, limits: Damping, now: float) -> tuple[tup
     return (*moves, (min(track.looked_last_s, now), desired - track.desired_last))
 
 
-def _grow(desired: int, track: Track, brakes: Brakes, now: float) -> tuple[int, Reason]:
-    stable = max(desired, _over_window(track, brakes, now, min))
+def _grow(demand: Demand, desired: int, track: Track, brakes: Brakes, now: float) -> tuple[int, Reason]:
+    """In a panic neither window nor cooldown is waited for; the step still limits how much is asked for at once."""
+    stable = max(desired, _whole(demand.replicas) if demand.panic else _over_window(track, brakes, now, min))
     if stable <= desired:
         return desired, Reason.SCALE_UP_STABILIZED
-    if any(delta > 0 and now - at < brakes.cooldown_s for at, delta in track.moves):
+    if not demand.panic and any(delta > 0 and now - at < brakes.cooldown_s for at, delta in track.moves):
         return desired, Reason.COOLDOWN
     start = desired - sum(_in_period(track, brakes, now))
     most = max(start + brakes.step.replicas, math.ceil(start * (1 + brakes.step.percent / 100) - ROUNDING), desired)
@@ -141,6 +152,8 @@ def _grow(desired: int, track: Track, brakes: Brakes, now: float) -> tuple[int, 
 def _shrink(demand: Demand, desired: int, track: Track, brakes: Brakes, now: float) -> tuple[int, Reason]:
     if demand.partial is not None:
         return desired, Reason.KNOWN_PART_ONLY
+    if demand.backlog >= BACKLOG:
+        return desired, Reason.BACKLOG
     stable = min(desired, _over_window(track, brakes, now, max))
     if stable >= desired:
         return desired, Reason.SCALE_DOWN_STABILIZED

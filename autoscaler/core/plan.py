@@ -1,13 +1,13 @@
-"""Which actions follow from the targets, and what do the laws forbid?
+"""Which actions follow from the targets and the flip that was chosen, and what do the laws forbid?
 
 Targets may be wild; one guard makes them lawful and says what it cut:
 
     sight       no shrink without full sight (law 2), not even down to a max that was lowered.
     bounds      min <= replicas <= max. Raising to min needs no signal; lowering to max waits for no window, since it is
                 the operator's word and not the data's.
-    last one    a pool never loses its last serving replica while the other lives (law 6; joint zero is not offered yet).
-                Who goes first is the cluster's choice, so a scale-down may hit every serving replica before one that
-                still starts: 3 of which 2 start stay 3.
+    last one    a pool never loses its last serving replica while the other lives (law 6); only a fleet that may sleep
+                (core/idle.py) goes to zero, and then every pool does. Who goes first is the cluster's choice, so a
+                scale-down may hit every serving replica before one that still starts: 3 of which 2 start stay 3.
     refusal     a pool whose new replicas the cluster refuses (no quota, no nodes to come) is not grown for a while after
                 it said so, not even to min: what is refused comes no sooner for being asked more, and each replica asked
                 for holds its GPUs in the budget, where the other role could use them. Nothing shrinks for it. Pods that
@@ -16,7 +16,11 @@ Targets may be wild; one guard makes them lawful and says what it cut:
                 When both roles want more than is left, single replicas go in turn to the role below its min, then to
                 the one that is shortest, measured as demand / granted replicas, so neither starves the other.
 
-Shrinks come first in the plan: they free GPUs that a later tick may grant. A replica that drains still holds its
+A flip comes before everything else and counts as done for all that follows: its donor is not grown back in the same breath,
+its receiver not shrunk. It must leave both pools within their bounds, a serving replica to the donor, and pay for the GPUs
+that it needs meanwhile.
+
+Shrinks come next in the plan: they free GPUs that a later tick may grant. A replica that drains still holds its
 GPUs, so growth on freed GPUs waits until the drain is over: the budget holds at every instant, not on average.
 
 Only mode Auto acts. Recommend makes the same plan and stops there; Off plans nothing.
@@ -25,77 +29,17 @@ Only mode Auto acts. Recommend makes the same plan and stops there; Off plans no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 
+from autoscaler.core.action import Action, Flip, Mode, Plan
 from autoscaler.core.fleet import Fleet, Lack, Phase, Pool, Role
 from autoscaler.core.hysteresis import Target
+from autoscaler.core.policy import PoolLimits
 from autoscaler.core.reason import Finding, Reason, Stage
 
 # How long nothing more is asked for after the cluster refused. A quota may be raised by hand at any moment; the Cluster
 # Autoscaler itself leaves a node group that failed alone for 5 minutes at first.
 BACKOFF_S: Mapping[Lack, float] = {Lack.NOT_CREATED: 60.0, Lack.NODES_REFUSED: 300.0}
-
-
-class Mode(StrEnum):
-    """How far the controller may go."""
-
-    OFF = "Off"
-    RECOMMEND = "Recommend"
-    AUTO = "Auto"
-
-
-@dataclass(frozen=True, slots=True)
-class PoolLimits:
-    """Bounds of one pool, in replicas."""
-
-    min_replicas: int
-    max_replicas: int
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """Scale one pool from what was seen to an absolute count. `from_replicas` is the precondition of the write."""
-
-    role: Role
-    from_replicas: int
-    to_replicas: int
-    reason: Reason
-
-
-class Verdict(StrEnum):
-    """How an action ended."""
-
-    APPLIED = "Applied"
-    CONFLICT = "Conflict"  # the fleet was no longer what the action was decided on; the next tick decides anew
-    REFUSED = "Refused"  # somebody who may said no
-    FAILED = "Failed"  # nobody knows, or it broke
-    PENDING = "Pending"  # still under way when the tick ended; how it ended is told by a later one
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one action, with one line for the operator."""
-
-    action: Action
-    verdict: Verdict
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do now, in order, why, and under which mode it was made. `targets` is the lawful count per role."""
-
-    now: float
-    mode: Mode
-    actions: tuple[Action, ...]
-    targets: Mapping[Role, int]
-    findings: tuple[Finding, ...]
-
-    @property
-    def to_apply(self) -> tuple[Action, ...]:
-        """The actions that may touch the outside: all in Auto, none otherwise (law 13)."""
-        return self.actions if self.mode is Mode.AUTO else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +60,14 @@ def plan(
     wishes: Mapping[Role, Wish],
     limits: Mapping[Role, PoolLimits],
     gpu_budget: int | None,
+    *,
+    flip: Flip | None = None,
 ) -> Plan:
-    """The lawful plan for these wishes. A role without a wish keeps its count."""
+    """The lawful plan for these wishes and this flip. A role without a wish keeps its count."""
     findings: list[Finding] = []
+    flips = (flip,) if flip is not None and mode is not Mode.OFF and _lawful(flip, fleet, limits, gpu_budget, findings) else ()
+    for one in flips:
+        fleet, wishes = _flipped(one, fleet), _beside(one, fleet, wishes)
     bounded = {role: _bound(role, fleet, wish, limits[role], findings) for role, wish in wishes.items()}
     asked = {role: _patient(fleet.pools[role], count, now, findings) for role, count in bounded.items()}
     granted = _grant(fleet, asked, wishes, limits, gpu_budget, findings)
@@ -126,7 +75,54 @@ def plan(
     if mode is Mode.OFF:
         actions = ()
     findings.extend(_verdicts(fleet, granted, actions, mode))
-    return Plan(now, mode, actions, granted, tuple(findings))
+    return Plan(now, mode, actions, granted, tuple(findings), flips)
+
+
+def sleep(now: float, mode: Mode, fleet: Fleet) -> Plan:
+    """The plan for a fleet that may sleep (core/idle.py): every pool at zero."""
+    actions = tuple(Action(role, pool.desired, 0, Reason.IDLE) for role, pool in fleet.pools.items() if pool.desired)
+    finding = Finding(Stage.PLAN, Reason.IDLE, "nobody has asked for anything for long: every pool at zero until somebody does")
+    return Plan(now, mode, () if mode is Mode.OFF else actions, dict.fromkeys(fleet.pools, 0), (finding,))
+
+
+def _lawful(flip: Flip, fleet: Fleet, limits: Mapping[Role, PoolLimits], gpu_budget: int | None, findings: list[Finding]) -> bool:
+    """Whether the guard lets a flip pass; if not, why."""
+    source, sink = fleet.pools[flip.from_role], fleet.pools[flip.to_role]
+    left, grown = source.desired - flip.from_replicas, sink.desired + flip.to_replicas
+    more_gpus = flip.to_replicas * sink.gpus_per_replica
+    if not fleet.flip_ways[flip.from_role, flip.to_role].grows_first:
+        more_gpus = max(0, more_gpus - flip.from_replicas * source.gpus_per_replica)
+    if left < limits[flip.from_role].min_replicas:
+        findings.append(_cut(flip.from_role, Reason.TOO_FEW_REPLICAS, left, limits[flip.from_role].min_replicas, "min"))
+    elif grown > limits[flip.to_role].max_replicas:
+        findings.append(_cut(flip.to_role, Reason.TOO_MANY_REPLICAS, grown, limits[flip.to_role].max_replicas, "max"))
+    elif source.serving - source.leaving <= flip.from_replicas:
+        findings.append(_cut(flip.from_role, Reason.LAST_SERVING, left, 1, "the fewest that keep one serving"))
+    elif gpu_budget is not None and more_gpus > gpu_budget - fleet.gpus_held:
+        free_gpus = max(0, gpu_budget - fleet.gpus_held)
+        text = f"a flip needs {more_gpus} GPUs beside those it frees, {free_gpus} of {gpu_budget} are free"
+        findings.append(Finding(Stage.PLAN, Reason.GPU_BUDGET, text, flip.to_role, {"gpus": more_gpus, "gpu_budget": gpu_budget}))
+    else:
+        return True
+    return False
+
+
+def _flipped(flip: Flip, fleet: Fleet) -> Fleet:
+    """The fleet with the counts that the flip leaves."""
+    source, sink = fleet.pools[flip.from_role], fleet.pools[flip.to_role]
+    moved = {
+        flip.from_role: replace(source, desired=source.desired - flip.from_replicas),
+        flip.to_role: replace(sink, desired=sink.desired + flip.to_replicas),
+    }
+    return replace(fleet, pools={**fleet.pools, **moved})
+
+
+def _beside(flip: Flip, fleet: Fleet, wishes: Mapping[Role, Wish]) -> dict[Role, Wish]:
+    """The wishes of a fleet that flips: its donor stays at what is left, its receiver may grow further."""
+    given, taken = wishes[flip.from_role], wishes[flip.to_role]
+    grown = fleet.pools[flip.to_role].desired
+    target = taken.target if taken.target is not None and taken.target.replicas > grown else None
+    return {**wishes, flip.from_role: replace(given, target=None), flip.to_role: replace(taken, target=target)}
 
 
 def _bound(role: Role, fleet: Fleet, wish: Wish, limits: PoolLimits, findings: list[Finding]) -> int:
@@ -147,8 +143,8 @@ def _bound(role: Role, fleet: Fleet, wish: Wish, limits: PoolLimits, findings: l
 
 def _least(pool: Pool) -> int:
     """The fewest replicas that keep one serving, whoever goes first."""
-    standing = len(pool.replicas) - len(pool.in_phase(Phase.DRAINING))
-    return min(pool.desired, standing - pool.serving + 1)
+    standing = len(pool.replicas) - len(pool.in_phase(Phase.DRAINING)) - pool.leaving
+    return min(pool.desired, standing - (pool.serving - pool.leaving) + 1)
 
 
 def _cut(role: Role, reason: Reason, wanted: int, limit: int, knob: str) -> Finding:

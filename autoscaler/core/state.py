@@ -1,13 +1,15 @@
 """What must outlive this process?
 
-    {"format": 1, "memory": {"shape": {...}, "pools": {role: {"desired", "moves": [[at_s, delta], ...], "start_up_s": [...]}}}}
+    {"format": 1, "memory": {"shape": {...}, "pools": {role: {"desired", "moves": [[at_s, delta], ...], "start_up_s": [...],
+                                                              "speed": {"profile": [...], "factors": [...], "since_s"}}}}}
 
 `record` makes this of a memory, the next leader's `resume` makes a memory of it. Whoever stores it may keep things of
 their own beside "memory" (on a cluster the ledger's epoch and intents); what is not known here is not read.
 
 Kept is what no look can bring back: moves, without which cooldowns and step limits would end with the process; the count
 they led to, so that a write just before the end is noticed as a move; the request shape, for as long as none completes;
-start-up times. Not kept is what has been *seen*: recommendations of a process that is gone are no sight, so nothing
+start-up times; the factors that a profile is corrected by, with the coefficients they multiply, since they are of no use
+to another profile. Not kept is what has been *seen*: recommendations of a process that is gone are no sight, so nothing
 shrinks before a whole new window (law 3), and a forecast earns its word anew.
 
 It is small by construction: `MOST_MOVES` moves and a few samples a pool, every number within a range, times to the
@@ -23,8 +25,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from autoscaler.core.calibration import LEAST_FACTOR, MOST_FACTOR, Calibration, restored
 from autoscaler.core.capacity import Shape
 from autoscaler.core.decide import Memory
+from autoscaler.core.factors import Triple
 from autoscaler.core.fleet import Role
 from autoscaler.core.hysteresis import Track
 from autoscaler.core.reason import Finding, Reason, Stage
@@ -36,6 +40,7 @@ MOST_REPLICAS = 2**31 - 1  # Kubernetes counts replicas in 32 bits
 MOST_TOKENS = 1e9
 FARTHEST_S = 1e15  # 30 million years: what no clock tells
 MEASURED = ("prompt_tokens", "uncached_tokens", "output_tokens")
+MOST_COEFFICIENT_S = 60.0  # the most a policy may write
 SHOWN = 40  # characters of a value that was refused
 
 Move = tuple[float, int]
@@ -51,7 +56,10 @@ def record(memory: Memory) -> dict[str, Any]:
     shape = memory.shape and {name: _two_figures(getattr(memory.shape, name)) for name in MEASURED}
     if shape and all(1 <= tokens <= MOST_TOKENS for tokens in shape.values()):
         kept["shape"] = shape
-    pools = {role.value: _pool(memory.tracks.get(role, Track()), memory.startups.get(role, StartUps())) for role in Role}
+    pools = {
+        role.value: _pool(memory.tracks.get(role, Track()), memory.startups.get(role, StartUps()), memory.speeds.get(role))
+        for role in Role
+    }
     if told := {role: pool for role, pool in pools.items() if pool}:
         kept["pools"] = told
     return {"format": FORMAT, "memory": kept}
@@ -72,13 +80,21 @@ def _two_figures(tokens: float) -> float:
     return float(f"{tokens:.1e}")
 
 
-def _pool(track: Track, startups: StartUps) -> dict[str, Any]:
+def _pool(track: Track, startups: StartUps, speed: Calibration | None) -> dict[str, Any]:
     """What is kept of one pool; empty where there is nothing to keep."""
     moves = _folded((round(at_s, 3), delta) for at_s, delta in track.moves)
     samples = keep(tuple(round(took_s, 3) for took_s in startups.samples))
-    told = {"moves": [list(move) for move in moves], "start_up_s": list(samples)}
+    told: dict[str, Any] = {"moves": [list(move) for move in moves], "start_up_s": list(samples), "speed": _speed(speed)}
     desired = {} if track.desired_last is None else {"desired": track.desired_last}
     return desired | {name: values for name, values in told.items() if values}
+
+
+def _speed(speed: Calibration | None) -> dict[str, Any]:
+    """Factors to three figures; empty while none are trusted."""
+    if speed is None or speed.trusted is None:
+        return {}
+    factors = [float(f"{factor:.3g}") for factor in speed.trusted]
+    return {"profile": list(speed.anchor), "factors": factors, "since_s": round(speed.since_s or 0.0)}
 
 
 def _folded(moves: Iterable[Move]) -> Sequence[Move]:
@@ -110,6 +126,11 @@ def _memory(raw: Mapping[str, Any], now: float) -> Memory:
         shape=_shape(_mapping(kept["shape"], "memory.shape")) if "shape" in kept else None,
         tracks={role: _track(pool, f"memory.pools.{role}", now) for role, pool in found.items()},
         startups={role: StartUps(_samples(pool, f"memory.pools.{role}")) for role, pool in found.items()},
+        speeds={
+            role: _calibration(pool["speed"], f"memory.pools.{role}.speed", now)
+            for role, pool in found.items()
+            if "speed" in pool
+        },
     )
 
 
@@ -136,6 +157,21 @@ def _move(raw: object, where: str, now: float) -> Move:
 def _samples(raw: Mapping[str, Any], where: str) -> tuple[float, ...]:
     found: Iterable[object] = _list(raw.get("start_up_s", []), f"{where}.start_up_s")
     return keep(tuple(_number(took_s, f"{where}.start_up_s", 0.0, LONGEST_S) for took_s in found))
+
+
+def _calibration(told: object, where: str, now: float) -> Calibration:
+    raw = _mapping(told, where)
+    anchor = _triple(raw.get("profile"), f"{where}.profile", 0.0, MOST_COEFFICIENT_S)
+    factors = _triple(raw.get("factors"), f"{where}.factors", LEAST_FACTOR, MOST_FACTOR)
+    return restored(anchor, factors, min(_number(raw.get("since_s"), f"{where}.since_s", -FARTHEST_S, FARTHEST_S), now))
+
+
+def _triple(raw: object, where: str, least: float, most: float) -> Triple:
+    numbers = _list(raw, where)
+    if len(numbers) != 3:
+        raise _Refused(f"{where}: {len(numbers)} numbers, 3 are needed")
+    first, second, third = (_number(one, where, least, most) for one in numbers)
+    return first, second, third
 
 
 def _mapping(raw: object, where: str) -> Mapping[str, Any]:

@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from autoscaler.core.action import Mode, Outcome, Plan
+from autoscaler.core.calibration import Trust
 from autoscaler.core.capacity import Slo
 from autoscaler.core.conditions import Condition, conditions, held
-from autoscaler.core.decide import Decision, Policy
+from autoscaler.core.decide import Decision
 from autoscaler.core.explain import RoleView
 from autoscaler.core.fleet import ROLE_FACTS, Pool, Role, Shortage, SloKind
 from autoscaler.core.observation import Coverage, Histogram, Known, Observation, Unknown
-from autoscaler.core.plan import Mode, Outcome, Plan
+from autoscaler.core.policy import Policy
 from autoscaler.core.reason import Finding
 from autoscaler.core.startup import StartUps
 from autoscaler.core.state import record
@@ -71,6 +73,10 @@ class PoolStatus:
     shortages: tuple[Shortage, ...] = ()
     startup_s: float | None = None
     startup_samples: int = 0
+    speed_measured: float | None = None
+    speed_applied: float | None = None
+    speed_confidence: float = 0.0
+    speed_windows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +191,7 @@ def _pool(role: Role, pool: Pool, observation: Observation, decision: Decision, 
         shortages=pool.shortages,
         startup_s=startups.median_s,
         startup_samples=len(startups.samples),
+        **_speed(view, policy.calibration.trust),
     )
 
 
@@ -192,6 +199,20 @@ def _queues(seen: Coverage) -> dict[str, Any]:
     known = seen.reporting > 0
     names = ("waiting", "running", "kv_usage")
     return {name: getattr(seen, name) if known else None for name in names}
+
+
+def _speed(view: RoleView, trust: Trust) -> dict[str, Any]:
+    """Times measured, and times sized by, over those of the policy's profile; None: not measured, or not sized at all."""
+    speed = view.speed
+    if speed is None:
+        return {}
+    applied = 1.0 if trust is Trust.PROFILE else speed.applied
+    return {
+        "speed_measured": speed.measured,
+        "speed_applied": None if trust is Trust.NOTHING and speed.trusted is None else applied,
+        "speed_confidence": speed.confidence,
+        "speed_windows": speed.fit.windows,
+    }
 
 
 def _ahead(view: RoleView) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 fields.py      how a field is read, and how a refused one is told in one line
 profiles.py    the replica profiles and names that ship with the product
 sections.py    each part of the document: its fields, their ranges, what two of them forbid together
+calendar.py    the hours at which a pool is larger on purpose
 behaviour.py   the brakes, overridden field by field
 document.py    PDAutoscaler as a whole -> the frozen policy of the core
 claims.py      what a policy must have to itself

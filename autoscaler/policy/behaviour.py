@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from pydantic import Field
 
+from autoscaler.core.flip import FlipLimits
 from autoscaler.core.hysteresis import Brakes, Damping, Step
-from autoscaler.policy.fields import Section
+from autoscaler.policy.fields import Section, default_of
 
 
 class StepSpec(Section):
@@ -61,16 +62,16 @@ class DampingSpec(Section):
 
 
 class Flip(Section):
-    """Turning a replica of one role into one of another. Not available yet; surprises.py says so to who enables it."""
+    """Turning replicas of one role into replicas of another, where the target can; core/flip.py tells when it is worth it."""
 
     enabled: bool = False
     """Whether replicas may be flipped at all."""
-    max_in_flight: int = Field(1, ge=1, le=100)
-    """How many replicas may be between two roles at once."""
-    dwell_seconds: float = Field(300.0, ge=0.0, le=86_400.0)
+    max_in_flight: int = Field(default_of(FlipLimits, "max_in_flight"), ge=1, le=100)
+    """How many flips may be under way at once."""
+    dwell_seconds: float = Field(default_of(FlipLimits, "dwell_s"), ge=0.0, le=86_400.0)
     """How long a replica keeps its role at least."""
-    cooldown_seconds: float = Field(120.0, ge=0.0, le=3600.0)
-    """Least time between two flips."""
+    cooldown_seconds: float = Field(default_of(FlipLimits, "cooldown_s"), ge=0.0, le=3600.0)
+    """Least time between two flips; doubled by each flip back."""
 
 
 class Behaviour(DampingSpec):
@@ -78,4 +79,6 @@ class Behaviour(DampingSpec):
 
     tick_seconds: float = Field(15.0, ge=1.0, le=600.0)
     """How often the controller looks."""
+    zero_after_seconds: float | None = Field(None, ge=60.0, le=604_800.0)
+    """When nobody has asked for anything for so long, all pools go to zero together; never if null. Needs a gateway."""
     flip: Flip = Flip()

@@ -14,17 +14,20 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
+from autoscaler.core.action import Mode
+from autoscaler.core.calibration import CalibrationLimits, Trust
 from autoscaler.core.capacity import Slo
-from autoscaler.core.decide import Policy
 from autoscaler.core.demand import DemandLimits
 from autoscaler.core.fleet import Role, SloKind
+from autoscaler.core.flip import FlipLimits
 from autoscaler.core.forecast import ForecastLimits
 from autoscaler.core.hysteresis import Damping
 from autoscaler.core.observation import Freshness
-from autoscaler.core.plan import Mode, PoolLimits
+from autoscaler.core.policy import Policy, PoolLimits
 from autoscaler.core.profile import ReplicaProfile
+from autoscaler.core.strain import StrainLimits
 from autoscaler.policy.behaviour import Behaviour
-from autoscaler.policy.fields import ALLOWED, Objection, Section, at_least, at_most, refuse, shown
+from autoscaler.policy.fields import ALLOWED, Objection, Section, at_least, at_most, default_of, refuse, shown
 from autoscaler.policy.profiles import ProfileSpec, known_engine, known_gateway, known_profile
 from autoscaler.policy.sections import (
     ForecastSpec,
@@ -85,6 +88,8 @@ class Spec(Section):
         Field(json_schema_extra={ALLOWED: "the name of a built-in replica profile, or its fields"}),
     ]
     """How fast one replica is: the name of a built-in replica profile, or a profile."""
+    speed: Annotated[Trust, Field(strict=False)] = default_of(CalibrationLimits, "trust")
+    """What that is worth: everything ("profile"), a start until the engines' own times are sure, or only a shape ("nothing")."""
     pools: Pools
     """What is scaled, by role: one pool for each."""
     slo: Slos
@@ -121,8 +126,8 @@ class Spec(Section):
     @classmethod
     def _pays_for_the_smallest_fleet(cls, budget: int | None, info: ValidationInfo) -> int | None:
         pools: Mapping[Role, Pool] = info.data.get("pools", {})
-        needed = sum(pool.min * pool.gpus_per_replica for pool in pools.values())
-        terms = " + ".join(f"{role} {pool.min} x {pool.gpus_per_replica}" for role, pool in pools.items())
+        needed = sum(pool.most_on_purpose * pool.gpus_per_replica for pool in pools.values())
+        terms = " + ".join(f"{role} {pool.most_on_purpose} x {pool.gpus_per_replica}" for role, pool in pools.items())
         if budget is not None:
             at_least(budget, needed, f"the {needed} GPUs of the smallest fleet: {terms}", MAX_GPUS)
         return budget
@@ -149,6 +154,21 @@ class Spec(Section):
         reason = f"1/{TICKS_PER_GAP} of {shortest} {gaps[shortest]:g}"
         at_most(behaviour.tick_seconds, gaps[shortest] / TICKS_PER_GAP, reason, 1, "tickSeconds")
         return behaviour
+
+    @field_validator("behaviour")
+    @classmethod
+    def _somebody_wakes_it(cls, behaviour: Behaviour, info: ValidationInfo) -> Behaviour:
+        """With no engine left only a gateway sees who comes."""
+        if behaviour.zero_after_seconds is not None and info.data.get("gateway") is None:
+            text = f"{shown(behaviour.zero_after_seconds)} needs a spec.gateway: without engines nothing else sees arrivals"
+            refuse([Objection(("zeroAfterSeconds",), f"{text} (allowed: null)")])
+        return behaviour
+
+    @property
+    def strain(self) -> StrainLimits:
+        """A latency speaks of replicas that have served for all of its window, and been scraped since."""
+        settle_s = self.metrics.window_seconds + SCRAPES_PER_AGE * self.metrics.scrape_interval_seconds
+        return StrainLimits(settle_s=settle_s, min_samples=self.freshness.min_samples)
 
     def damping(self, role: Role) -> Damping:
         """One role's brakes: the core's, the policy's over them, the pool's over those."""
@@ -180,8 +200,16 @@ class Document(Section):
             shape=spec.request_shape.core() if spec.request_shape else None,
             freshness=Freshness(**spec.freshness.for_core()),
             forecast=ForecastLimits(**spec.forecast.for_core()),
-            demand=DemandLimits(**spec.sizing.for_core()),
+            demand=DemandLimits(**spec.sizing.for_core(), strain=spec.strain),
+            calibration=CalibrationLimits(spec.speed, spec.metrics.window_seconds),
             damping={role: spec.damping(role) for role in spec.pools},
+            floors={
+                role: tuple(floor for one in pool.floors for floor in one.core())
+                for role, pool in spec.pools.items()
+                if pool.floors
+            },
+            flip=FlipLimits(**spec.behaviour.flip.for_core(), sighted_s=spec.behaviour.over(Damping()).down.stabilization_s),
+            zero_after_s=spec.behaviour.zero_after_seconds,
         )
 
 

@@ -150,6 +150,7 @@ _WORDS: Mapping[str, str] = {
     "model_type": _MAPPING,
     "dict_type": _MAPPING,
     "tuple_type": "{value} is not a list{allowed}",
+    "list_type": "{value} is not a list{allowed}",
     "too_long": "has the wrong length{allowed}",
 }
 
@@ -206,7 +207,7 @@ def _schema_at(root: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     node = _resolved(root, root)
     for part in path:
         if isinstance(part, int):
-            child = dict(enumerate(node.get("prefixItems", ()))).get(part, {})
+            child = dict(enumerate(node.get("prefixItems", ()))).get(part) or node.get("items", {})
         else:
             others = node.get("additionalProperties")
             child = node.get("properties", {}).get(part) or (others if isinstance(others, dict) else {})

@@ -28,6 +28,15 @@ Coefficient = Annotated[float, Field(ge=0.0, le=1.0)]
 Affine = Annotated[tuple[Constant, Coefficient, Coefficient], Field(strict=False)]  # YAML has lists, not tuples
 
 
+class DecodeBeyond(Section):
+    """The second piece of a decode step: from so many requests on it takes these coefficients' time."""
+
+    requests: float = Field(ge=1.0, le=65_536.0)
+    """Where it begins."""
+    seconds: Affine
+    """[b0, b1, b2] as of decodeSeconds."""
+
+
 class ProfileSpec(Section):
     """How fast one replica is: seconds and tokens."""
 
@@ -37,6 +46,8 @@ class ProfileSpec(Section):
     """[a0, a1, a2]: prefill of n uncached tokens takes a0 + a1 n + a2 n^2."""
     decode_seconds: Affine
     """[b0, b1, b2]: a decode step of B requests takes b0 + b1 B + b2 (tokens they hold)."""
+    decode_beyond: DecodeBeyond | None = None
+    """Where large batches cost more than that."""
     kv_tokens: int = Field(ge=1, le=10**9)
     """Tokens whose KV one replica can hold."""
     max_seqs: int = Field(default_of(ReplicaProfile, "max_seqs"), ge=1, le=65_536)
@@ -51,15 +62,27 @@ class ProfileSpec(Section):
     @model_validator(mode="after")
     def _load_costs_time(self) -> Self:
         """With b1 = b2 = 0 a step would take as long for any batch, and no batch would be too large for a TPOT."""
-        _, b1, b2 = self.decode_seconds
-        if b1 + b2 == 0:
-            text = "b1 and b2 are both 0: a decode step must take longer the more it carries (allowed: one of them above 0)"
-            refuse([Objection(("decodeSeconds",), text)])
+        pieces: dict[tuple[str, ...], tuple[float, float, float]] = {("decodeSeconds",): self.decode_seconds}
+        if self.decode_beyond is not None:
+            pieces["decodeBeyond", "seconds"] = self.decode_beyond.seconds
+        text = "b1 and b2 are both 0: a decode step must take longer the more it carries (allowed: one of them above 0)"
+        refuse(Objection(path, text) for path, (_, b1, b2) in pieces.items() if b1 + b2 == 0)
+        return self
+
+    @model_validator(mode="after")
+    def _never_shorter(self) -> Self:
+        """A step that took less with one request more would have no largest batch within a TPOT."""
+        shorter, beyond = self.core().shorter_beyond, self.decode_beyond
+        if shorter is not None and beyond is not None:
+            text = f"{shorter[1]:.4g} s for {beyond.requests:g} requests is shorter than the {shorter[0]:.4g} s of decodeSeconds"
+            refuse([Objection(("decodeBeyond", "seconds"), f"{text} (allowed: at least that)")])
         return self
 
     def core(self) -> ReplicaProfile:
         """The same as the core sizes with."""
-        return ReplicaProfile(**self.for_core())
+        beyond = self.decode_beyond
+        piece = None if beyond is None else (beyond.requests, beyond.seconds)
+        return ReplicaProfile(**{**self.for_core(), "decode_beyond": piece})
 
 
 def replica_profile(name: str) -> ReplicaProfile:

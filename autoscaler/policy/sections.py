@@ -15,6 +15,7 @@ from autoscaler.core.demand import DemandLimits
 from autoscaler.core.forecast import ForecastLimits
 from autoscaler.core.observation import Freshness
 from autoscaler.policy.behaviour import DampingSpec
+from autoscaler.policy.calendar import FloorSpec
 from autoscaler.policy.fields import ALLOWED, Objection, Section, at_least, at_most, default_of, refuse, shown
 from autoscaler.policy.profiles import known_signal
 
@@ -116,6 +117,8 @@ class Pool(Section):
     """The most replicas the pool may have."""
     gpus_per_replica: int = Field(1, ge=1, le=1024)
     """GPUs that one replica takes, all its pods together."""
+    floors: list[FloorSpec] = Field(default_factory=list, max_length=50)
+    """Hours of the week at which the pool has more replicas than `min`, whatever the load."""
     behaviour: DampingSpec = DampingSpec()
     """What this role does differently from `spec.behaviour`."""
 
@@ -125,6 +128,19 @@ class Pool(Section):
         least = info.data.get("min", 1)
         at_least(most, least, f"min {least}", MAX_REPLICAS)
         return most
+
+    @field_validator("floors")
+    @classmethod
+    def _within_max(cls, floors: list[FloorSpec], info: ValidationInfo) -> list[FloorSpec]:
+        most = info.data.get("max", MAX_REPLICAS)
+        high = [(at, one.min) for at, one in enumerate(floors) if one.min > most]
+        refuse(Objection((at, "min"), f"{least} is above max {most} (allowed: 1..{most})") for at, least in high)
+        return floors
+
+    @property
+    def most_on_purpose(self) -> int:
+        """The most replicas that `min` and the floors ever ask for."""
+        return max([self.min, *(one.min for one in self.floors)])
 
 
 class SloSpec(Section):
@@ -177,7 +193,7 @@ class ForecastSpec(Section):
     """How far and how carefully to look ahead; core/forecast.py tells what each does."""
 
     horizon_seconds: float = Field(default_of(ForecastLimits, "horizon_s"), ge=1.0, le=7200.0)
-    """The time a change takes to act: from the decision until a new replica serves."""
+    """The time a change takes to act, until it has been learned: from the decision until a new replica serves."""
     aim: float = Field(default_of(ForecastLimits, "aim"), ge=0.5, le=0.999)
     """The quantile of its own past errors to provision for."""
     errors_kept: int = Field(default_of(ForecastLimits, "errors_kept"), ge=1, le=10_000)
@@ -203,4 +219,8 @@ class Sizing(Section):
     headroom: float = Field(default_of(DemandLimits, "headroom"), ge=0.0, le=2.0)
     """Extra share on top of what is needed."""
     drain_seconds: float = Field(default_of(DemandLimits, "drain_s"), ge=1.0, le=3600.0)
-    """In what time a present backlog shall be gone, counted from when a change takes effect (the forecast's horizon)."""
+    """In what time a present backlog shall be gone, counted from when a change takes effect."""
+    spare_up_to: int = Field(default_of(DemandLimits, "spare_up_to"), ge=0, le=100)
+    """One replica more than needed where no more than so many are needed; 0 for never."""
+    pooling: float = Field(default_of(DemandLimits, "pooling"), ge=0.0, le=1.0)
+    """How near routing comes to one queue for all replicas: 0.9 where the least loaded is chosen, 0.2 for round robin."""

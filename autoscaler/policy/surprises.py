@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from autoscaler.core.capacity import KV_USABLE, Shape, capacity
-from autoscaler.core.decide import Policy
+from autoscaler.core.capacity import KV_USABLE, Bound, Shape, capacity
 from autoscaler.core.fleet import ROLE_FACTS, SloKind
+from autoscaler.core.policy import Policy
 from autoscaler.core.profile import ReplicaProfile
 from autoscaler.policy.behaviour import DampingSpec
 from autoscaler.policy.document import Document, Spec
@@ -46,19 +46,18 @@ def _flips(spec: Spec, _: Policy) -> Iterator[Objection]:
 
 
 def _out_of_reach(_: Spec, policy: Policy) -> Iterator[Objection]:
-    """Where `capacity` gives up on the shape: the SLO is too tight, or one request too large for the memory."""
+    """Where the mean request alone is too much: for the SLO, or for the memory."""
     shape, profile = policy.shape, policy.profile
     if shape is None:
         return
     for role, facts in ROLE_FACTS.items():
         slo = policy.slos[facts.binding_slo]
-        if capacity(facts.sizing, profile, slo, shape).feasible:
-            continue
         alone_s = ALONE_S[slo.kind](profile, shape)
+        carried = capacity(facts.sizing, profile, slo, shape)
         if slo.threshold_s <= alone_s:
             text = f"{slo.threshold_s:g} cannot be met by any number of {role} replicas"
             yield Objection(("spec", "slo", slo.kind, "seconds"), f"{text}: spec.requestShape alone takes {alone_s:.4g}")
-        else:
+        elif carried.bound is Bound.KV and not carried.feasible:
             text = f"a request holds {shape.resident_tokens:g} tokens, more than a {role} replica of {profile.name} has room for"
             yield Objection(("spec", "requestShape"), f"{text} ({KV_USABLE * profile.kv_tokens:.0f})")
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from autoscaler.apps.feed import Feed
+from autoscaler.core.action import Mode, Outcome, Verdict
 from autoscaler.core.capacity import Shape, Slo
-from autoscaler.core.decide import Memory, Policy, decide
+from autoscaler.core.decide import Memory, decide
 from autoscaler.core.fleet import Fleet, Phase, Pool, Replica, Role, SloKind
 from autoscaler.core.observation import Gap, Gauges, Histogram, Known, Observation, RoleSignals, Signals, Traffic
-from autoscaler.core.plan import Mode, Outcome, PoolLimits, Verdict
+from autoscaler.core.policy import Policy, PoolLimits
 from autoscaler.core.profile import ReplicaProfile
 from autoscaler.core.status import Status, status_of
 
@@ -28,15 +29,16 @@ POLICY = Policy(
 
 
 def observation(now: float, rps: float, key: str = FLEET, replicas: int = 2) -> Observation:
-    """Every pod reports; one TTFT bucket edge below the SLO and one above. `rps` may be NaN: a broken exporter."""
+    """Every pod reports; one bucket edge below each SLO and one above. `rps` may be NaN: a broken exporter."""
     pools: dict[Role, Pool] = {}
     gauges: dict[str, Gauges] = {}
     for role in Role:
         names = [f"{role}-{i}" for i in range(replicas)]
         pools[role] = Pool(role, replicas, tuple(Replica(name, Phase.SERVING, -1000.0) for name in names))
         gauges |= {name: Gauges(1.0, 4.0, 0.3, 2.0) for name in names}
-    latency = Histogram((0.01, 1.0, 5.0, math.inf), (20.0, 90.0, 100.0, 100.0))
-    roles = {Role.PREFILL: RoleSignals(latency, Known(800.0)), Role.DECODE: RoleSignals(latency, Known(200.0))}
+    counts = (20.0, 90.0, 100.0, 100.0)
+    latency, steps = Histogram((0.01, 1.0, 5.0, math.inf), counts), Histogram((0.01, 0.03, 0.1, math.inf), counts)
+    roles = {Role.PREFILL: RoleSignals(latency, Known(800.0)), Role.DECODE: RoleSignals(steps, Known(200.0))}
     traffic = Traffic(Known(rps, 2.0), "gateway arrivals", latency, Known(1000.0))
     return Observation(now, Fleet(key, pools), Signals(gauges, roles, traffic))
 

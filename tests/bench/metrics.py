@@ -15,10 +15,10 @@ import time
 from statistics import median
 
 from autoscaler.adapters.own_metrics import OwnMetrics
+from autoscaler.core.action import Outcome, Verdict
 from autoscaler.core.decide import Memory, decide
 from autoscaler.core.fleet import Fleet
 from autoscaler.core.observation import Observation
-from autoscaler.core.plan import Outcome, Verdict
 from autoscaler.core.status import status_of
 from tests.fakes import fleet, policy, signals
 

@@ -27,7 +27,7 @@ from rich.progress import track
 
 from autoscaler.controller import Controller
 from autoscaler.core.fleet import Role
-from autoscaler.core.plan import PoolLimits
+from autoscaler.core.policy import PoolLimits
 from autoscaler.errands import Daemons, Pace
 from autoscaler.policy.profiles import replica_profile
 from autoscaler.policy_file import load_policies

@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.progress import track
 
 from autoscaler.controller import Controller
+from autoscaler.core.action import Action, Flip, Outcome, Verdict
 from autoscaler.core.fleet import Fleet, Phase, Pool, Replica
-from autoscaler.core.plan import Action, Outcome, Verdict
 from autoscaler.errands import Daemons, Pace
 from autoscaler.policy_file import load_policies
 from autoscaler.ports import FleetScope, Managed
@@ -68,7 +68,7 @@ class Standing:
         """The fleet."""
         return self._fleets[key]
 
-    def apply(self, key: str, action: Action, now: float, term: int) -> Outcome:
+    def apply(self, key: str, action: Action | Flip, now: float, term: int) -> Outcome:
         """No."""
         return Outcome(action, Verdict.REFUSED, "this fleet stands")
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from autoscaler.core.action import Outcome, Verdict
 from autoscaler.core.conditions import GRAVITY, Condition, conditions, held
-from autoscaler.core.decide import Memory, Policy, decide
+from autoscaler.core.decide import Memory, decide
 from autoscaler.core.fleet import Fleet, Lack, Role, Shortage
 from autoscaler.core.observation import Gap, Gauges, Observation, Signals
-from autoscaler.core.plan import Outcome, Verdict
+from autoscaler.core.policy import Policy
 from autoscaler.core.reason import Finding, Reason, Stage
 from tests.fakes import fleet, policy, pool, signals
 

@@ -17,13 +17,15 @@ from pathlib import Path
 
 import pytest
 
+from autoscaler.core.action import Mode
+from autoscaler.core.calibration import Calibration, CalibrationLimits, Trust, coefficients, restored
 from autoscaler.core.capacity import Slo
-from autoscaler.core.decide import Decision, Memory, Policy, decide
+from autoscaler.core.decide import Decision, Memory, decide
 from autoscaler.core.fleet import Fleet, Phase, Pool, Replica, Role, SloKind
-from autoscaler.core.observation import Gap, Gauges, Known, Observation, Signals, Unknown
-from autoscaler.core.plan import Mode
+from autoscaler.core.observation import Gap, Gauges, Histogram, Known, Observation, Signals, Unknown
+from autoscaler.core.policy import Policy
 from autoscaler.core.reason import Finding, Reason, Stage
-from tests.fakes import GONE, SHAPE, SLOS, fleet, policy, pool, signals
+from tests.fakes import GONE, SHAPE, SLOS, fleet, histogram, policy, pool, signals
 
 KEEP, ROSE, FELL = Reason.WITHIN_TOLERANCE, Reason.DEMAND_ROSE, Reason.DEMAND_FELL
 DOWN_WINDOW, FIRST_WINDOW = Reason.SCALE_DOWN_STABILIZED, Reason.FIRST_WINDOW
@@ -101,10 +103,12 @@ TIMELINES: dict[str, tuple[Policy, list[Row]]] = {
         policy(),
         [
             *every(15, 0, 315, arriving(30.0), 6),
-            *every(15, 315, 601, arriving(7.0), 6, DOWN_WINDOW),
-            (615, arriving(7.0), 6, 5, STEP_LIMIT),
-            *every(15, 630, 675, arriving(7.0), 5, COOLDOWN),
-            (675, arriving(7.0), 5, 4, STEP_LIMIT),
+            # for as long as nobody knows how often it comes back within 280 s, what came once may come again
+            *every(15, 315, 570, arriving(7.0), 6),
+            *every(15, 570, 870, arriving(7.0), 6, DOWN_WINDOW),
+            (870, arriving(7.0), 6, 5, STEP_LIMIT),
+            *every(15, 885, 930, arriving(7.0), 5, COOLDOWN),
+            (930, arriving(7.0), 5, 4, STEP_LIMIT),
         ],
     ),
     "after a restart nothing shrinks for one window, and growth is free": (
@@ -112,7 +116,7 @@ TIMELINES: dict[str, tuple[Policy, list[Row]]] = {
         [
             *every(15, 0, 150, CALM, 6, FIRST_WINDOW),
             (150, arriving(39.0), 6, 8, ROSE),
-            *every(15, 165, 255, CALM, 8, DOWN_WINDOW),
+            *every(15, 165, 255, CALM, 8),  # it came once, and how often it comes is not known yet
         ],
     ),
     "an idle fleet that is seen to be idle goes to its min": (
@@ -141,7 +145,7 @@ TIMELINES: dict[str, tuple[Policy, list[Row]]] = {
         [
             *every(15, 0, 315, arriving(9.0), 2),
             (315, arriving(GONE, waiting=9.0), 2, 2, KEEP),
-            (330, arriving(GONE, waiting=2300.0), 2, 4, ROSE),
+            (330, arriving(GONE, waiting=2600.0), 2, 4, ROSE),
             *every(15, 345, 900, arriving(GONE, waiting=9.0), 4, PART_ONLY),
         ],
     ),
@@ -169,10 +173,11 @@ TIMELINES: dict[str, tuple[Policy, list[Row]]] = {
         policy(),
         [
             *every(15, 0, 315, arriving(30.0), 6),
-            *every(15, 315, 615, CALM, 6, DOWN_WINDOW),
-            *every(15, 615, 690, dark(Gap.TIMEOUT), 6, Reason.SIGNALS_TIMEOUT),
-            *every(15, 690, 990, CALM, 6, FIRST_WINDOW),
-            (990, CALM, 6, 5, STEP_LIMIT),
+            *every(15, 315, 570, CALM, 6),
+            *every(15, 570, 870, CALM, 6, DOWN_WINDOW),
+            *every(15, 870, 945, dark(Gap.TIMEOUT), 6, Reason.SIGNALS_TIMEOUT),
+            *every(15, 945, 1245, CALM, 6, FIRST_WINDOW),
+            (1245, CALM, 6, 5, STEP_LIMIT),
         ],
     ),
     "a budget that binds is shared": (
@@ -292,30 +297,32 @@ def test_a_role_without_a_serving_replica_may_grow_and_never_shrinks() -> None:
 
 
 def test_an_slo_that_cannot_be_met_is_sized_by_use_and_said_so() -> None:
-    """At 80 % use a prefill replica carries 8 requests/s and a decode replica, of 8 sequences, 4: 22 are 2.75 and 5.5."""
+    """At 80 % use a prefill replica carries 4.2 requests/s and a decode replica, of 8 sequences, 4: 22 are 5.2 and 5.5."""
     seen = both(2)
     hopeless = {kind: replace(slo, threshold_s=0.01) for kind, slo in SLOS.items()}
     decision = decide(Observation(0.0, seen, signals(seen, 22.0)), Memory(), replace(policy(), slos=hopeless))
-    assert decision.plan.targets == {Role.PREFILL: 3, Role.DECODE: 6}
-    assert [f.reason for f in decision.plan.findings if f.stage is Stage.CAPACITY] == [Reason.SLO_INFEASIBLE] * 2
+    assert decision.plan.targets == dict.fromkeys(Role, 6)
+    assert [f.reason for f in decision.plan.findings].count(Reason.SLO_INFEASIBLE) == 2
 
 
 def test_prompts_that_wobble_over_the_edge_of_what_an_slo_allows_do_not_make_the_pool_flap() -> None:
-    """With 2,900 tokens the TTFT leaves hardly a wait and a replica may be busy 5 % of the time; with 3,100 it cannot be
-    met and 80 % are the rule. Demand jumps 15-fold between the two, but a fall has to last a window.
+    """With 2,900 tokens on average 3.7 % of the prompts take more than the TTFT alone, with 3,100 it is 4.4 %: too many for
+    the 5 % to leave waiting its share. The demand of both differs by what the longer prompts take, and no more.
     """
-    slos = {**SLOS, SloKind.TTFT: Slo(SloKind.TTFT, 0.325, 0.95)}
-    desired, memory, moves, met = 2, Memory(), [], set()
+    slos = {**SLOS, SloKind.TTFT: Slo(SloKind.TTFT, 1.75, 0.95)}
+    desired, memory, moves, met = 2, Memory(), [], dict[bool, float]()
     for now in range(0, 3600, 15):
         seen = fleet(pool(Role.PREFILL, desired))
         shape = replace(SHAPE, uncached_tokens=2900.0 if now % 60 else 3100.0)
         decision = decide(Observation(now, seen, signals(seen, 4.0, shape=shape)), memory, replace(policy(high=40), slos=slos))
         memory = decision.memory
-        sized = decision.views[Role.PREFILL].capacity
-        met.add(sized is not None and sized.feasible)
+        sized, wanted = decision.views[Role.PREFILL].capacity, decision.views[Role.PREFILL].demand
+        assert sized is not None
+        assert wanted is not None
+        met[sized.feasible] = wanted.needs["TTFT"]
         moves.append(decision.plan.targets[Role.PREFILL] - desired)
         desired = decision.plan.targets[Role.PREFILL]
-    assert met == {True, False}
+    assert met[True] < met[False] < 1.1 * met[True]
     assert max(moves) > 0
     assert min(moves) == 0
 
@@ -333,9 +340,44 @@ def test_outside_auto_nothing_is_applied_whatever_is_seen(mode: Mode) -> None:
 def test_a_demand_is_told_with_the_whole_chain_for_each_role() -> None:
     seen = both(2)
     findings = decide(Observation(0.0, seen, signals(seen, 22.0)), Memory(), policy()).plan.findings
-    chain = [Stage.OBSERVE, Stage.FORECAST, Stage.CAPACITY, Stage.DEMAND, Stage.TARGET]
+    chain = [Stage.OBSERVE, Stage.FORECAST, Stage.CAPACITY, Stage.CAPACITY, Stage.DEMAND, Stage.TARGET]
     assert [f.stage for f in findings] == [*chain, *chain, Stage.PLAN, Stage.PLAN]
-    assert [f.role for f in findings] == [Role.PREFILL] * 5 + [Role.DECODE] * 5 + list(Role)
+    assert [f.role for f in findings] == [Role.PREFILL] * 6 + [Role.DECODE] * 6 + list(Role)
+
+
+# The speed of a replica, measured
+
+
+def speeds(factor: float) -> dict[Role, Calibration]:
+    """What a fleet whose work takes so many times as long as its profile says has been trusted to do."""
+    return {role: restored(coefficients(policy().profile, role), (factor, factor, factor), 0.0) for role in Role}
+
+
+def test_a_fleet_that_is_slower_than_its_profile_is_given_more_replicas_and_told_why() -> None:
+    seen = both(2)
+    observation = Observation(0.0, seen, signals(seen, 9.0))
+    named, slower = (decide(observation, Memory(speeds=speeds(factor)), policy()) for factor in (1.0, 1.5))
+    assert slower.plan.targets[Role.PREFILL] > named.plan.targets[Role.PREFILL] == 2
+    told = [f for f in slower.plan.findings if f.reason is Reason.SPEED_MEASURED]
+    assert [f.role for f in told] == list(Role)
+    assert told[0].inputs["applied"] == pytest.approx(1.5)
+
+
+def test_what_a_look_teaches_of_the_speed_counts_from_the_next_look_on() -> None:
+    """Or a heavier load could lower the demand of the very look that shows it (law 5)."""
+    seen = both(2)
+    observation = Observation(0.0, seen, signals(seen, 9.0))
+    decision = decide(observation, Memory(speeds=speeds(1.0)), policy())
+    assert {role: one.trusted for role, one in decision.memory.speeds.items()} == dict.fromkeys(Role, (1.0, 1.0, 1.0))
+
+
+def test_from_nothing_a_fleet_is_held_until_its_speed_is_known() -> None:
+    seen, nothing = both(2), replace(policy(), calibration=CalibrationLimits(Trust.NOTHING))
+    held = decide(Observation(0.0, seen, signals(seen, 22.0)), Memory(), nothing)
+    assert (held.plan.actions, {view.demand for view in held.views.values()}) == ((), {None})
+    assert [f.reason for f in held.plan.findings].count(Reason.UNCALIBRATED) == 2
+    known = decide(Observation(0.0, seen, signals(seen, 22.0)), Memory(speeds=speeds(1.0)), nothing)
+    assert {view.demand is None for view in known.views.values()} == {False}
 
 
 # Law 12: the same observation, memory and policy give the same plan
@@ -385,3 +427,74 @@ def test_a_start_that_was_seen_is_remembered_for_its_role() -> None:
         seen = fleet(Pool(Role.DECODE, 1, replicas))
         learned = decide(Observation(now, seen, signals(seen, 9.0)), learned, policy()).memory
     assert {role: known.samples for role, known in learned.startups.items()} == {Role.PREFILL: (), Role.DECODE: (64.0,)}
+
+
+# Whose overload is it? And what was turned away?
+
+
+def backed_up(role: Role, *, other_full: bool = True, held: float = 60.0) -> Seen:
+    """The pods of `role` have requests that wait for the other role, whose memory is full, or is not."""
+
+    def seen_by(seen: Fleet) -> Signals:
+        said = signals(seen, 9.0)
+        gauges = {
+            name: replace(one, deferred=held / 2) if name.startswith(role) else replace(one, kv_usage=0.97 if other_full else 0.5)
+            for name, one in gauges_of(said).items()
+        }
+        return replace(said, gauges=gauges)
+
+    return seen_by
+
+
+def sized(seen: Fleet, said: Signals) -> dict[Role, float]:
+    views = decide(Observation(0.0, seen, said), Memory(), policy()).views
+    return {role: view.demand.replicas for role, view in views.items() if view.demand}
+
+
+def test_prompts_stuck_for_want_of_decode_memory_raise_decode_and_not_prefill() -> None:
+    seen = both(2)
+    calm, stuck = sized(seen, CALM(seen)), sized(seen, backed_up(Role.PREFILL, held=1500.0)(seen))
+    assert stuck[Role.PREFILL] == calm[Role.PREFILL]
+    assert stuck[Role.DECODE] > 1.5 * calm[Role.DECODE]
+
+
+def test_a_slow_link_raises_nobody_and_is_told() -> None:
+    seen = both(2)
+    said = backed_up(Role.PREFILL, other_full=False, held=1500.0)(seen)
+    assert sized(seen, said) == sized(seen, CALM(seen))
+    findings = decide(Observation(0.0, seen, said), Memory(), policy()).plan.findings
+    assert [f.inputs for f in findings if f.reason is Reason.LINK_BOUND] == [{"waiting": 1500.0}]
+
+
+def test_a_ttft_that_breaks_without_a_queue_raises_nobody_and_is_told() -> None:
+    seen = both(2)
+    said = CALM(seen)
+    late = replace(said, traffic=replace(said.traffic, ttft=histogram(within=10.0, over=90.0, edge_s=30.0)))
+    assert sized(seen, late) == sized(seen, said)
+    findings = decide(Observation(0.0, seen, late), Memory(), policy()).plan.findings
+    assert Reason.LATE_UNEXPLAINED in [f.reason for f in findings]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_early_rejection_hides_no_load(share: float) -> None:
+    """Of 22 requests/s some are turned away at the door: the fleet ends at the same size."""
+    seen = both(2)
+    said = signals(seen, 22.0 * (1 - share))
+    said = replace(said, traffic=replace(said.traffic, rejected_rps=Known(22.0 * share)))
+    assert decide(Observation(0.0, seen, said), Memory(), policy()).plan.targets == dict.fromkeys(Role, 5)
+
+
+def test_a_model_that_promises_too_much_is_mended_by_what_is_measured() -> None:
+    """Steps that should take 20 ms take 100 to 200 where 50 are promised: the crowded pool doubles, the other does not. Once
+    the new ones are on their way the same breach is not paid for again.
+    """
+
+    def slow(seen: Fleet) -> Signals:
+        said = signals(seen, 9.0, running={Role.DECODE: 16.0})
+        steps = Histogram((0.025, 0.1, 0.2, math.inf), (0.0, 10.0, 100.0, 100.0))
+        return replace(said, roles={**said.roles, Role.DECODE: replace(said.roles[Role.DECODE], latency=steps)})
+
+    seen = both(2)
+    assert decide(Observation(0.0, seen, slow(seen)), Memory(), policy()).plan.targets == {Role.PREFILL: 2, Role.DECODE: 4}
+    begun = fleet(pool(Role.PREFILL, 2), pool(Role.DECODE, 4, serving=2, starting=2))
+    assert decide(Observation(15.0, begun, slow(begun)), Memory(), policy()).plan.targets == {Role.PREFILL: 2, Role.DECODE: 4}

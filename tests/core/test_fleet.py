@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
 from autoscaler.core.capacity import Shape
-from autoscaler.core.fleet import ROLE_FACTS, Phase, Role
+from autoscaler.core.fleet import ROLE_FACTS, Flipping, Phase, Role
 from tests.fakes import fleet, pool
 
 
@@ -32,6 +32,18 @@ def test_a_draining_replica_holds_its_gpus_on_top_of_the_desired(
 def test_gpus_are_counted_with_each_pools_own_size() -> None:
     seen = fleet(pool(Role.PREFILL, 2, draining=1, gpus=4), pool(Role.DECODE, 3, gpus=2))
     assert seen.gpus_held == 3 * 4 + 3 * 2
+
+
+def test_a_replica_that_leaves_once_it_is_replaced_is_held_on_top_of_the_desired() -> None:
+    """3 shall stay, of which one is not there yet; a third serves until what takes its place does."""
+    assert replace(pool(Role.DECODE, 3, serving=3), leaving=1).held == 4
+
+
+def test_gpus_that_two_pools_count_during_a_flip_are_held_once() -> None:
+    """One decode replica drains to become the third of prefill: both pools hold 3 + 2 for 4 GPUs."""
+    pools = {Role.PREFILL: pool(Role.PREFILL, 3, serving=2), Role.DECODE: pool(Role.DECODE, 1, draining=1)}
+    flip = Flipping("flip-0", Role.DECODE, Role.PREFILL, 1, 1, Phase.DRAINING, 0.0, 0.0, shared_gpus=1)
+    assert replace(fleet(), pools=pools, flips=(flip,)).gpus_held == 4
 
 
 def test_only_serving_replicas_take_work() -> None:

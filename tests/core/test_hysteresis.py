@@ -263,7 +263,7 @@ def test_timeline(limits: Damping, rows: list[Row]) -> None:
 )  # fmt: skip
 def test_a_demand_inside_ten_per_cent_keeps_what_is_asked_for(demand: float, desired: int, whole: int) -> None:
     """Edges included; a shrink never goes below the demand, so 2 stays 2 until 1 is enough."""
-    assert recommend(demand, desired, PLAIN) == whole
+    assert recommend(seen(demand), desired, PLAIN) == whole
 
 
 demands = st.floats(0.0, 200.0)
@@ -274,20 +274,42 @@ tolerances = st.floats(0.0, 0.9)
 @given(demands, sizes, tolerances, tolerances)
 def test_a_wider_tolerance_never_turns_a_hold_into_a_move(demand: float, desired: int, one: float, other: float) -> None:
     narrow, wide = (Damping(replace(UP, tolerance=t), replace(DOWN, tolerance=t)) for t in sorted((one, other)))
-    assert recommend(demand, desired, wide) in (desired, recommend(demand, desired, narrow))
+    assert recommend(seen(demand), desired, wide) in (desired, recommend(seen(demand), desired, narrow))
 
 
 @given(demands, demands, sizes)
 def test_more_demand_never_recommends_fewer(one: float, other: float, desired: int) -> None:
     low, high = sorted((one, other))
-    assert recommend(low, desired, PLAIN) <= recommend(high, desired, PLAIN)
+    assert recommend(seen(low), desired, PLAIN) <= recommend(seen(high), desired, PLAIN)
 
 
 @given(demands, sizes)
 def test_what_was_recommended_once_is_recommended_again(demand: float, desired: int) -> None:
     """No flapping on constant demand: one move, then rest."""
-    first = recommend(demand, desired, NO_WINDOW)
-    assert recommend(demand, first, NO_WINDOW) == first
+    first = recommend(seen(demand), desired, NO_WINDOW)
+    assert recommend(seen(demand), first, NO_WINDOW) == first
+
+
+def test_a_shrink_goes_no_lower_than_what_is_needed_until_a_replica_could_be_back() -> None:
+    assert recommend(replace(seen(3.0), lasting=5.2), 8, PLAIN) == 6
+    assert recommend(replace(seen(3.0), lasting=8.0), 8, PLAIN) == 8
+    assert recommend(replace(seen(9.0), lasting=20.0), 8, PLAIN) == 9
+
+
+def test_nothing_shrinks_while_a_backlog_is_worked_off() -> None:
+    quiet = Damping(UP, replace(DOWN, stabilization_s=0.0, cooldown_s=0.0))
+    draining, done = replace(seen(3.0), backlog=0.3), replace(seen(3.0), backlog=0.2)
+    assert damp(draining, 5, Track(), quiet, 0.0)[0].reason is Reason.BACKLOG
+    assert damp(done, 5, Track(), quiet, 0.0)[0].replicas < 5
+
+
+def test_a_panic_waits_for_no_window_and_no_cooldown_and_never_shrinks() -> None:
+    slow = Damping(replace(UP, stabilization_s=600.0, cooldown_s=600.0), DOWN)
+    calm, panic = seen(12.0), replace(seen(12.0), panic=True)
+    track = Track(recommendations=((0.0, 4),), moves=((50.0, 1),), looked_last_s=60.0, desired_last=4)
+    assert damp(calm, 4, track, slow, 75.0)[0].replicas == 4
+    assert damp(panic, 4, track, slow, 75.0)[0].replicas > 4
+    assert damp(replace(seen(1.0), panic=True), 4, track, slow, 75.0)[0].replicas == 4
 
 
 @given(st.lists(st.tuples(st.floats(1.0, 90.0), demands, st.booleans()), max_size=60))

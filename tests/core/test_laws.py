@@ -27,14 +27,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoscaler.core.action import Mode
 from autoscaler.core.capacity import Bound
-from autoscaler.core.decide import Decision, Memory, Policy, decide
+from autoscaler.core.decide import Decision, Memory, decide
 from autoscaler.core.demand import Demand, DemandLimits
 from autoscaler.core.fleet import Fleet, Lack, Phase, Role, Shortage
 from autoscaler.core.forecast import ForecastLimits
 from autoscaler.core.hysteresis import Brakes, Damping, Step, Track, damp
 from autoscaler.core.observation import Gap, Gauges, Observation, Signals
-from autoscaler.core.plan import BACKOFF_S, Mode
+from autoscaler.core.plan import BACKOFF_S
+from autoscaler.core.policy import Policy
 from autoscaler.core.state import record, resume
 from autoscaler.core.status import document, status_of
 from autoscaler.ports import Fault
@@ -320,5 +322,5 @@ def test_a_load_that_only_trembles_never_moves_a_pool_forth_and_back(rps: float,
     rng, late = random.Random(seed), 1800.0
     world = FakeFleet(fleet(pool(Role.PREFILL, 3), pool(Role.DECODE, 3)), start_s=60.0, drain_s=30.0)
     acted = closed_loop(world, iter(lambda: rps * rng.uniform(0.97, 1.03), None), hours=2, tick_s=15.0)
-    roles = [action.role for at, (_, action) in zip(acted, world.applied, strict=True) if at > late]
+    roles = [action.roles for at, (_, action) in zip(acted, world.applied, strict=True) if at > late]
     assert len(roles) == len(set(roles))

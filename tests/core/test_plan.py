@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from autoscaler.core.action import Action, Flip, Mode, Plan
 from autoscaler.core.fleet import Fleet, Lack, Pool, Role, Shortage
 from autoscaler.core.hysteresis import Target
-from autoscaler.core.plan import Action, Mode, Plan, PoolLimits, Wish, plan
+from autoscaler.core.plan import Wish, plan
+from autoscaler.core.policy import PoolLimits
 from autoscaler.core.reason import Reason
 from tests.fakes import fleet, pool
 
@@ -230,3 +232,10 @@ def test_what_a_refused_pool_does_not_ask_for_is_free_for_the_other() -> None:
     """Ten GPUs, two each held: without the refusal both would get three more."""
     seen = fleet(refused(pool(DECODE, 2), (Lack.NODES_REFUSED, 0.0)), pool(PREFILL, 2))
     assert made(seen, {DECODE: wish(8), PREFILL: wish(8)}, gpu_budget=10).targets == {PREFILL: 8, DECODE: 2}
+
+
+@pytest.mark.parametrize(("mode", "applied"), [(Mode.AUTO, 2), (Mode.RECOMMEND, 0), (Mode.OFF, 0)])
+def test_flips_come_before_what_starts_from_the_counts_they_leave_and_only_in_auto(mode: Mode, applied: int) -> None:
+    flip = Flip(DECODE, PREFILL, 1, 1, Reason.SCALE_UP, {PREFILL: 2, DECODE: 3})
+    action = Action(PREFILL, 3, 4, Reason.SCALE_UP)
+    assert Plan(0.0, mode, (action,), {PREFILL: 4, DECODE: 2}, (), (flip,)).to_apply == (flip, action)[:applied]

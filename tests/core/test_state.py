@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoscaler.core.calibration import Calibration, restored
 from autoscaler.core.capacity import Shape
-from autoscaler.core.decide import Memory, Policy, decide
+from autoscaler.core.decide import Memory, decide
 from autoscaler.core.fleet import Fleet, Role
 from autoscaler.core.hysteresis import Brakes, Damping, Step, Track
 from autoscaler.core.observation import Observation
+from autoscaler.core.policy import Policy
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.startup import KEPT, LONGEST_S, StartUps
 from autoscaler.core.state import FORMAT, MEASURED, MOST_MOVES, MOST_REPLICAS, record, resume
@@ -28,13 +30,17 @@ FULL = Memory(
     SHAPE,
     tracks={DECODE: Track(moves=((NOW - 90.0, 4), (NOW - 30.5001, -1)), desired_last=5, looked_last_s=NOW)},
     startups={DECODE: StartUps((61.0, 74.5)), PREFILL: StartUps((130.0,))},
+    speeds={PREFILL: restored((0.02, 5e-5, 1e-9), (1.61803, 1.6, 1.5), NOW - 900.4)},
 )
 FULL_RECORD = {
     "format": 1,
     "memory": {
         "shape": {"prompt_tokens": 1000.0, "uncached_tokens": 1000.0, "output_tokens": 100.0},
         "pools": {
-            "prefill": {"start_up_s": [130.0]},
+            "prefill": {
+                "start_up_s": [130.0],
+                "speed": {"profile": [0.02, 5e-5, 1e-9], "factors": [1.62, 1.6, 1.5], "since_s": NOW - 900.0},
+            },
             "decode": {"desired": 5, "moves": [[NOW - 90.0, 4], [NOW - 30.5, -1]], "start_up_s": [61.0, 74.5]},
         },
     },
@@ -72,6 +78,29 @@ def test_what_was_kept_comes_back_and_nothing_that_was_seen() -> None:
     assert (track.moves, track.desired_last) == (((NOW - 90.0, 4), (NOW - 30.5, -1)), 5)
     assert (track.recommendations, track.seen_since_s, track.seen_last_s) == ((), None, None)
     assert memory.series == {}
+    assert memory.speeds == {PREFILL: restored((0.02, 5e-5, 1e-9), (1.62, 1.6, 1.5), NOW - 900.0)}
+
+
+def test_a_speed_that_is_not_trusted_yet_is_not_kept() -> None:
+    assert "pools" not in record(Memory(speeds={PREFILL: Calibration((0.02, 5e-5, 1e-9))}))["memory"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where"),
+    [
+        ("speed", 3, "memory.pools.prefill.speed: 3 is not an object"),
+        ("speed.profile", [1, 2], "speed.profile: 2 numbers, 3 are needed"),
+        ("speed.profile", [1, 2, -1], "speed.profile: -1 is not a number from 0 to 60"),
+        ("speed.factors", [1, 1e4, 1], "speed.factors: 10000.0 is not a number from 0.001 to 1000"),
+        ("speed.factors", [1, math.nan, 1], "speed.factors: nan is not"),
+        ("speed.factors", "abc", "speed.factors: 'abc' is not a list"),
+        ("speed.since_s", None, "speed.since_s: None is not a number"),
+    ],
+)
+def test_a_speed_that_cannot_be_read_holds_the_fleet(path: str, value: object, where: str) -> None:
+    told = resume(changed(f"memory.pools.prefill.{path}", value), NOW)
+    assert isinstance(told, Finding)
+    assert where in told.text
 
 
 def test_the_measured_tokens_of_a_shape_are_its_fields() -> None:

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from autoscaler.core.decide import Decision, Memory, Policy, decide
+from autoscaler.core.action import Mode, Outcome, Verdict
+from autoscaler.core.decide import Decision, Memory, decide
 from autoscaler.core.fleet import Fleet, Lack, Role, Shortage
-from autoscaler.core.forecast import Series
 from autoscaler.core.observation import Gap, Gauges, Histogram, Observation, Signals, Unknown
-from autoscaler.core.plan import Mode, Outcome, Verdict
+from autoscaler.core.policy import Policy
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.startup import StartUps
 from autoscaler.core.state import record
@@ -55,12 +55,16 @@ def test_the_gpu_budget_stands_beside_what_is_held_also_while_the_fleet_cannot_b
 
 
 def test_a_model_that_has_earned_to_speak_is_told_with_its_error() -> None:
-    series = Series(985.0, (20_000.0,) * 4, (), ((-500.0,) * 4, (1500.0,) * 4) * 5)
-    observation = Observation(1000.0, FLEET, signals(FLEET, 22.0))
-    decision = decide(observation, Memory(series={Role.PREFILL: series}), policy())
-    status = status_of(observation, decision, (), policy())
-    assert status.pools[Role.PREFILL].forecast_error == 1000.0
-    assert status.pools[Role.DECODE].forecast_error is None
+    memory, wanted = Memory(), policy()
+    for tick in range(80):
+        observation = Observation(15.0 * tick, FLEET, signals(FLEET, 22.0 + tick * tick % 7))
+        decision = decide(observation, memory, wanted)
+        told = status_of(observation, decision, (), wanted).pools[Role.PREFILL]
+        memory = decision.memory
+        if tick == 0:
+            assert told.forecast_error is None
+    assert told.forecast_error is not None
+    assert 0 < told.forecast_error <= 6_000.0  # requests of 1,000 tokens, 22 to 28 of them
 
 
 def test_what_is_not_known_is_none_and_not_zero() -> None:

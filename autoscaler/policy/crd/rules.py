@@ -36,13 +36,18 @@ def _rule(path: str, rule: str, message: str) -> Rule:
 def _rules() -> dict[str, list[Rule]]:
     window = f"self.windowSeconds >= {SCRAPES_PER_WINDOW}.0 * self.scrapeIntervalSeconds"
     uncached = "!has(self.uncachedTokens) || self.uncachedTokens <= self.promptTokens"
+    sees_arrivals = "!has(self.behaviour.zeroAfterSeconds) || has(self.gateway)"
+    woken = _rule(
+        ".behaviour.zeroAfterSeconds", sees_arrivals, "needs a spec.gateway: without engines nothing else sees arrivals"
+    )
+    floors = "!has(self.floors) || self.floors.all(one, one.min <= self.max)"
     return {
         "Metrics": [_rule(".windowSeconds", window, f"below {SCRAPES_PER_WINDOW} x scrapeIntervalSeconds")],
-        "Pool": [_rule(".max", "self.max >= self.min", "below min")],
+        "Pool": [_rule(".max", "self.max >= self.min", "below min"), _rule(".floors", floors, "a floor's min is above max")],
         "Target": [_version_belongs_to_kind(), *_role_belongs_to_kind()],
         "RequestShape": [_rule(".uncachedTokens", uncached, "above promptTokens")],
         "ForecastSpec": [_rule(".errorsNeeded", "self.errorsNeeded <= self.errorsKept", "above errorsKept")],
-        "Spec": [*_one_role_per_target(), _pays_for_the_smallest_fleet(), _outlives_a_scrape(), *_ticks_are_no_gaps()],
+        "Spec": [*_one_role_per_target(), _pays_for_the_smallest_fleet(), _outlives_a_scrape(), *_ticks_are_no_gaps(), woken],
     }
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from autoscaler.core.action import Mode
 from autoscaler.core.fleet import Role
-from autoscaler.core.plan import Mode
 
 STATE_BYTES = 8192
 MAX_CONDITIONS = 16

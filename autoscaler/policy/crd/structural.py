@@ -21,6 +21,7 @@ Schema = dict[str, Any]
 
 KEPT = ("description", "type", "nullable", "format", "enum", "minimum", "maximum", "minLength", "maxLength", "pattern")
 OF_MAPS = ("maxProperties", "x-kubernetes-validations")
+OF_LISTS = ("minItems", "maxItems")
 NULL = {"type": "null"}
 
 
@@ -59,6 +60,8 @@ class Rewriter:
             schema["enum"] = [node["const"]]
         if "prefixItems" in node:
             schema |= _tuple([self.rewritten(item) for item in node["prefixItems"]])
+        if "items" in node:
+            schema |= {"items": self.rewritten(node["items"]), **{key: node[key] for key in OF_LISTS if key in node}}
         if node.get("type") == "object":
             schema |= self._object(node)
         return schema | _default(node, schema)

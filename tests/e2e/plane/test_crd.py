@@ -37,6 +37,7 @@ CLASHES: list[tuple[dict[str, Any], str, str]] = [
     ({"spec.metrics.queries": {"pods.wating": "x"}}, "spec.metrics.queries", "not a signal"),
     ({"spec.pools.prefill.min": 5}, "spec.pools.prefill.max", "below min"),
     ({"spec.pools.decode.min": 5}, "spec.pools.decode.max", "below min"),
+    ({"spec.behaviour.zeroAfterSeconds": 600}, "spec.behaviour.zeroAfterSeconds", "needs a spec.gateway"),
     ({"spec.gpuBudget": 1}, "spec.gpuBudget", "GPUs of the smallest fleet"),
     ({"spec.gpuBudget": 7, "spec.pools.decode.gpusPerReplica": 7}, "spec.gpuBudget", "GPUs of the smallest fleet"),
     (
@@ -44,7 +45,7 @@ CLASHES: list[tuple[dict[str, Any], str, str]] = [
         "spec.freshness.maxAgeSeconds",
         "below 2 x spec.metrics.scrapeIntervalSeconds",
     ),
-    ({"spec.forecast.errorsNeeded": 41}, "spec.forecast.errorsNeeded", "above errorsKept"),
+    ({"spec.forecast.errorsNeeded": 61}, "spec.forecast.errorsNeeded", "above errorsKept"),
     ({"spec.requestShape": SHAPE}, "spec.requestShape.uncachedTokens", "above promptTokens"),
     ({"spec.behaviour.tickSeconds": 31}, "spec.behaviour.tickSeconds", "above 1/2 of spec.behaviour.gapSeconds"),
     ({"spec.behaviour.gapSeconds": 29}, "spec.behaviour.tickSeconds", "above 1/2 of spec.behaviour.gapSeconds"),

@@ -15,10 +15,10 @@ from autoscaler.adapters.kubernetes.api import ApiFault, Body, KubeApi, Operatio
 from autoscaler.adapters.kubernetes.ledger import GONE, Ledger
 from autoscaler.adapters.kubernetes.policies import Kept, PolicyObjects
 from autoscaler.adapters.kubernetes.scribe import Scribe
+from autoscaler.core.action import Action, Mode, Outcome, Verdict
 from autoscaler.core.decide import Memory, decide
 from autoscaler.core.fleet import Role
 from autoscaler.core.observation import Gap, Observation, Signals
-from autoscaler.core.plan import Action, Mode, Outcome, Verdict
 from autoscaler.core.reason import Reason
 from autoscaler.core.status import Status, status_of
 from tests.adapters.prometheus_server import wait_until

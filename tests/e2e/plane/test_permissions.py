@@ -24,8 +24,8 @@ import requests
 
 from autoscaler.adapters.kubernetes import Election, KubeApi, KubernetesFleet, Ledger, PolicyObjects, Scribe, connect
 from autoscaler.adapters.kubernetes.views import Views
+from autoscaler.core.action import Action, Outcome, Verdict
 from autoscaler.core.fleet import Role
-from autoscaler.core.plan import Action, Outcome, Verdict
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.status import unreadable
 from autoscaler.ports import Fault, Managed

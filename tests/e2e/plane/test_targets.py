@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from autoscaler.adapters.kubernetes.complaints import ABOUT_NODES
+from autoscaler.core.action import Verdict
 from autoscaler.core.fleet import Lack, Phase
-from autoscaler.core.plan import Verdict
 from autoscaler.ports import Fault
 from tests.adapters.prometheus_server import wait_until
 from tests.e2e.plane.plane import Plane

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from autoscaler.adapters.kubernetes import KubernetesFleet, connect
+from autoscaler.core.action import Action, Outcome
 from autoscaler.core.fleet import Fleet, Pool, Role
-from autoscaler.core.plan import Action, Outcome
 from autoscaler.core.reason import Reason
 from autoscaler.policy import Document
 from autoscaler.ports import Fault
