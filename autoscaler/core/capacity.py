@@ -67,25 +67,29 @@ class Slo:
 @dataclass(frozen=True, slots=True)
 class Shape:
     """The mean request: whole prompt, its cache-missed part, and output, in tokens. `cv2` is the squared coefficient of
-    variation of the cache-missed part.
+    variation of the cache-missed part, `held_tokens` what requests found in decode were seen to hold (core/resident.py), None
+    while that is not known.
     """
 
     prompt_tokens: float
     uncached_tokens: float
     output_tokens: float
     cv2: float = 1.0
+    held_tokens: float | None = None
 
     @property
     def resident_tokens(self) -> float:
-        """KV tokens that a request found in decode holds. Long answers are found there more often: where lengths are spread
-        exponentially, which is near what traces show, the one that is found is twice the mean, and half through.
+        """KV tokens that a request found in decode holds: as seen, else reckoned. Long answers are found there more often:
+        where lengths are spread exponentially, which is near what traces show, the one that is found is twice the mean, and
+        half through.
         """
-        return self.prompt_tokens + self.output_tokens
+        return self.prompt_tokens + self.output_tokens if self.held_tokens is None else self.held_tokens
 
     def coarse(self) -> Shape:
         """The same to 2 %, so that noise in the means asks for no new sizing and constant load gives constant numbers."""
         prompt, uncached, output = map(_on_grid, (self.prompt_tokens, self.uncached_tokens, self.output_tokens))
-        return replace(self, prompt_tokens=prompt, uncached_tokens=uncached, output_tokens=output)
+        held = None if self.held_tokens is None else _on_grid(self.held_tokens)
+        return replace(self, prompt_tokens=prompt, uncached_tokens=uncached, output_tokens=output, held_tokens=held)
 
 
 def _on_grid(tokens: float) -> float:

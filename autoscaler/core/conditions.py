@@ -3,7 +3,7 @@
 The conditions of its PDAutoscaler, in the words of the Horizontal Pod Autoscaler where it has them:
 
     AbleToScale     the fleet can be read and what is written to it is accepted
-    ScalingActive   every signal is present and fresh
+    ScalingActive   every signal is present and fresh, or the fleet sleeps and needs none but arrivals
     ScalingLimited  a bound, the budget, or a cluster that refuses replicas holds the targets back
     Degraded        somebody should look: replicas that are wanted do not come, or nobody can tell what stands
 
@@ -76,6 +76,10 @@ def _able(outcomes: Iterable[Outcome]) -> Condition:
 
 
 def _active(decision: Decision) -> Condition:
+    """Of a fleet that sleeps no replica reports, and none is missed: it was put to sleep on what was seen."""
+    for finding in decision.plan.findings:
+        if finding.reason is Reason.IDLE:
+            return Condition("ScalingActive", True, Reason.IDLE, finding.text)
     for role, view in decision.views.items():
         blind = view.load if isinstance(view.load, Unknown) else view.load.partial
         if blind is not None:

@@ -27,10 +27,11 @@ from autoscaler.core.plan import Wish, plan, sleep
 from autoscaler.core.policy import Policy
 from autoscaler.core.profile import ReplicaProfile
 from autoscaler.core.reason import Finding
+from autoscaler.core.resident import held_tokens, with_held
 from autoscaler.core.sizing import Scene, price, size
 from autoscaler.core.startup import StartUps, learn
 
-REQUESTS, HITS = "requests", "cached share"  # series beside those of the roles' work
+REQUESTS, HITS = "requests", "cached-share"  # series beside those of the roles' work
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Memory:
     speeds: Mapping[Role, Calibration] = field(default_factory=dict)
     flips: FlipTrack = field(default_factory=FlipTrack)
     idle_since_s: float | None = None
+    held_tokens: float | None = None
+    looked_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +87,18 @@ def decide(observation: Observation, memory: Memory, policy: Policy) -> Decision
 
 def _learnt(roles: list[Role], observation: Observation, memory: Memory, policy: Policy) -> Memory:
     """What this look teaches before anything is sized: start-up times, the mean request, the engines' speed, idleness."""
-    startups = {
-        role: learn(memory.startups.get(role, StartUps()), observation.fleet.pools[role], observation.now) for role in roles
-    }
-    measured = shape_of(observation, _expected(memory.shape, policy.shape), policy.freshness)
+    now, pools = observation.now, observation.fleet.pools
+    startups = {role: learn(memory.startups.get(role, StartUps()), pools[role], now) for role in roles}
+    measured = shape_of(observation, _expected(memory.shape, policy.shape), policy.freshness, policy.calibration.window_s)
+    measured = with_held(measured, memory.held_tokens)
     shape, series = _shape(measured, observation, memory, policy)
+    gap_s = 0.0 if memory.looked_s is None else now - memory.looked_s
+    held = held_tokens(memory.held_tokens, gap_s, observation, policy.profile.kv_tokens, policy.freshness)
     speeds = {role: _speed(role, observation, measured, memory.speeds.get(role), policy) for role in roles}
     idle_s = idle_since(memory.idle_since_s, observation, policy.freshness)
-    return replace(memory, shape=shape, series=series, startups=startups, speeds=speeds, idle_since_s=idle_s)
+    return replace(
+        memory, shape=shape, series=series, startups=startups, speeds=speeds, idle_since_s=idle_s, held_tokens=held, looked_s=now
+    )
 
 
 def _speed(role: Role, observation: Observation, shape: Shape | None, before: Calibration | None, policy: Policy) -> Calibration:

@@ -25,11 +25,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from autoscaler.core.capacity import POOLING, Bound, Capacity, Shape
-from autoscaler.core.fleet import ROLE_FACTS, Role
+from autoscaler.core.fleet import ROLE_FACTS, Role, Sizing
 from autoscaler.core.forecast import Forecast
-from autoscaler.core.observation import NOT_ASKED, Freshness, Gap, Known, Observation, Reading, Unknown, believable
+from autoscaler.core.observation import NOT_ASKED, Freshness, Gap, Histogram, Known, Observation, Reading, Unknown, believable
 from autoscaler.core.strain import Strain, StrainLimits
 
+FILLED = 0.85  # of the arrivals: those of a steady load differ by a few per cent from what ends in the same minute
 SHAPE_FIELDS = 3  # prompt, uncached and output tokens: a shape is whole or it is not a shape
 
 
@@ -126,19 +127,33 @@ def load_of(
     return Load(offered, queue, seen.running, tokens_per_request, partial, turned_away, lent)
 
 
-def shape_of(observation: Observation, remembered: Shape | None, freshness: Freshness) -> Shape | None:
-    """The mean request as measured now; what is not measured stays as remembered; None while nothing is known.
+def shape_of(observation: Observation, remembered: Shape | None, freshness: Freshness, window_s: float = 60.0) -> Shape | None:
+    """The mean request as measured now, over windows of `window_s`; what is not measured stays as remembered; None while
+    nothing is known.
 
     At least one token each: an engine computes one even of a prompt that is all cached, and work without tokens would
-    size a role to nothing.
+    size a role to nothing. Where requests share a step the short ones end first: while a load rises, or has just begun, those
+    that have ended tell of shorter answers than are asked for, and what is remembered is nearer.
     """
     measured = {"prompt_tokens": believable(observation.signals.traffic.prompt_tokens, freshness)}
+    hasty = set()
     for role, signals in observation.signals.roles.items():
-        measured[ROLE_FACTS[role].work.value] = believable(signals.tokens_per_request, freshness)
+        work = ROLE_FACTS[role].work.value
+        measured[work] = believable(signals.tokens_per_request, freshness)
+        if ROLE_FACTS[role].sizing is Sizing.BATCH and _still_filling(signals.latency, observation, window_s):
+            hasty.add(work)
     known = {name: max(1.0, reading.value) for name, reading in measured.items() if isinstance(reading, Known)}
     if remembered is not None:
-        return replace(remembered, **known)
+        return replace(remembered, **{name: tokens for name, tokens in known.items() if name not in hasty})
     return Shape(**known) if len(known) == SHAPE_FIELDS else None
+
+
+def _still_filling(ended: Histogram | Unknown, observation: Observation, window_s: float) -> bool:
+    """Whether clearly fewer requests end than come."""
+    arrivals = observation.signals.traffic.offered_rps
+    if not isinstance(ended, Histogram) or not isinstance(arrivals, Known):
+        return False
+    return ended.samples < FILLED * arrivals.value * window_s
 
 
 def demand(

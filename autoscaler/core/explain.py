@@ -14,9 +14,11 @@ from autoscaler.core.calibration import Calibration, Trust, story
 from autoscaler.core.capacity import Capacity, Shape
 from autoscaler.core.demand import Demand, Load
 from autoscaler.core.fleet import Role
-from autoscaler.core.forecast import Forecast
+from autoscaler.core.forecast import Forecast, Series, forecast
+from autoscaler.core.hits import Share, quarantined, share_of
 from autoscaler.core.hysteresis import Target
-from autoscaler.core.observation import Gap, Known, Unknown
+from autoscaler.core.observation import Gap, Known, Observation, Unknown
+from autoscaler.core.policy import Policy
 from autoscaler.core.reason import Finding, Reason, Stage
 
 
@@ -30,6 +32,28 @@ class RoleView:
     demand: Demand | None = None
     target: Target | None = None
     speed: Calibration | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficView:
+    """What concerns every role: requests per second as expected, the share of prompt tokens that a cache holds as sized by and
+    as expected, and whether what is measured of that share is doubted just now.
+    """
+
+    requests: Forecast | None = None
+    cached_share: Share | None = None
+    cached_ahead: Forecast | None = None
+    quarantined: bool = False
+
+
+def traffic_view(
+    observation: Observation, shape: Shape | None, requests: Series | None, hits: Series | None, policy: Policy
+) -> TrafficView:
+    """That view, of the shape that was sized by and the series of requests and of the cached share; None: not seen yet."""
+    now = observation.now
+    ahead, cached_ahead = (forecast(one, now, policy.forecast) if one else None for one in (requests, hits))
+    doubted = quarantined(observation.fleet, now, policy.demand.strain.settle_s)
+    return TrafficView(ahead, share_of(shape) if shape else None, cached_ahead, doubted)
 
 
 def explain(role: Role, view: RoleView, shape: Shape | None, trust: Trust = Trust.MEASURED) -> Iterator[Finding]:
@@ -55,6 +79,24 @@ def explain_late(whose: Attribution) -> Iterator[Finding]:
     if whose.link >= 1:
         text = f"{whose.link:.0f} requests wait for the transfer between the roles, which more replicas of neither speed up"
         yield Finding(Stage.OBSERVE, Reason.LINK_BOUND, text, None, {"waiting": whose.link})
+
+
+def explain_traffic(seen: TrafficView) -> Iterator[Finding]:
+    """What is expected of the whole traffic, and which cached share was sized by. Silent on what is not known."""
+    ahead = seen.requests
+    if ahead is not None:
+        yield _forecast(None, ahead, "requests/s")
+    if seen.cached_share is not None:
+        yield _cached(seen, seen.cached_share)
+
+
+def explain_floors(policy: Policy, now: float) -> Iterator[Finding]:
+    """Where the calendar raises a pool's min at this hour."""
+    for role, limits in policy.bounds(now).items():
+        least, written = limits.min_replicas, policy.pools[role].min_replicas
+        if least > written:
+            text = f"the calendar asks for at least {least} replicas at this hour, min is {written}"
+            yield Finding(Stage.PLAN, Reason.CALENDAR_FLOOR, text, role, {"floor": least, "min": written})
 
 
 def reason_of(unknown: Unknown) -> Reason:
@@ -85,16 +127,33 @@ def _observed(role: Role, load: Load | Unknown) -> Finding:
     return Finding(Stage.OBSERVE, Reason.SIGNALS_OK, text, role, inputs)
 
 
-def _forecast(role: Role, ahead: Forecast) -> Finding:
-    earned = "no error known yet" if ahead.error is None else f"its mean error is {ahead.error:.0f}"
-    text = f"{ahead.mean:.0f}, at most {ahead.upper:.0f} tokens/s in {ahead.horizon_s:.0f} s says {ahead.model}; {earned}"
-    inputs: dict[str, float | str] = {
-        "mean": ahead.mean,
-        "upper": ahead.upper,
-        "horizon_s": ahead.horizon_s,
-        "model": ahead.model,
-    }
-    return Finding(Stage.FORECAST, ahead.reason, text, role, inputs)
+def _forecast(role: Role | None, ahead: Forecast, unit: str = "tokens/s") -> Finding:
+    text = f"{_figures(ahead.mean)}, at most {_figures(ahead.upper)} {unit} in {ahead.horizon_s:.0f} s says {ahead.model}"
+    earned = "no error known yet" if ahead.error is None else f"its mean error is {_figures(ahead.error)}"
+    kept = "" if ahead.coverage is None else f", its upper bound held {ahead.coverage:.0%} of the time"
+    return Finding(Stage.FORECAST, ahead.reason, f"{text}; {earned}{kept}", role, _of_forecast(ahead))
+
+
+def _figures(value: float) -> str:
+    """Whole above 100, three figures below: a load in tokens, and one in requests."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _cached(seen: TrafficView, share: Share) -> Finding:
+    """A share is only taken as expected where one is: doubted with nothing else to go by, it counts as measured."""
+    inputs: dict[str, float | str] = {"cached_share": share}
+    reason, whence = Reason.CACHE_MEASURED, "as last measured"
+    if seen.cached_ahead is not None:
+        inputs |= {"expected": seen.cached_ahead.mean, "model": seen.cached_ahead.model}
+        if seen.quarantined:
+            reason, whence = Reason.CACHE_QUARANTINED, "as expected before: a replica has come or goes, and new caches are empty"
+    return Finding(Stage.CAPACITY, reason, f"sized with {share:.1%} of the prompt tokens cached, {whence}", None, inputs)
+
+
+def _of_forecast(ahead: Forecast) -> dict[str, float | str]:
+    told: dict[str, float | str] = {"mean": ahead.mean, "upper": ahead.upper, "horizon_s": ahead.horizon_s, "model": ahead.model}
+    earned = {"error": ahead.error, "coverage": ahead.coverage}
+    return told | {name: value for name, value in earned.items() if value is not None}
 
 
 def _speed(role: Role, speed: Calibration, trust: Trust) -> Finding:
@@ -125,7 +184,14 @@ def _capacity(role: Role, replica: Capacity, shape: Shape | None) -> Finding:
 def _demand(role: Role, demand: Demand) -> Finding:
     others = ", ".join(f"{name} {need:.2f}" for name, need in demand.needs.items())
     text = f"{demand.replicas:.2f} replicas, bound by {demand.bound} (before headroom: {others})"
-    return Finding(Stage.DEMAND, Reason.DEMAND_BOUND, text, role, {"replicas": demand.replicas, **demand.needs})
+    inputs: dict[str, float | str] = {"replicas": demand.replicas, **demand.needs}
+    for name, need in (("lasting", demand.lasting), ("soon", demand.soon)):
+        if need is not None:
+            inputs[name] = need
+            text += f"; {need:.2f} {name}" if round(need, 2) != round(demand.replicas, 2) else ""
+    if demand.panic:
+        text += "; several times what serves, so no patience"
+    return Finding(Stage.DEMAND, Reason.DEMAND_BOUND, text, role, inputs)
 
 
 def _target(role: Role, target: Target) -> Finding:

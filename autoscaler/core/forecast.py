@@ -28,6 +28,7 @@ __all__ = ["Forecast", "ForecastLimits", "Series", "advance", "forecast", "infor
 
 BINS = 8
 NEAR = 1.25
+LEAST_STEP_S = 0.1
 LEAST_HORIZON_S, MOST_HORIZON_S = 15.0, 3600.0
 
 
@@ -78,7 +79,8 @@ def advance(series: Series, now: float, value: float, limits: ForecastLimits, ho
         return series
     if not 0 < gap_s <= limits.gap_s:
         return _anew(series, now, value)
-    step_s = series.step_s + (min(gap_s, 4 * series.step_s) - series.step_s) / 10 if series.step_s else gap_s
+    usual_s = series.step_s + (min(gap_s, 4 * series.step_s) - series.step_s) / 10 if series.step_s else gap_s
+    step_s = max(LEAST_STEP_S, usual_s)
     intake, held = believe(series.intake, series.at_s, now, value, limits.gap_s)
     levels, day = smoothed(series.levels, held, gap_s), series.day.seen(now, held)
     lenses = _focused(series, step_s, horizons_s or (limits.horizon_s,))

@@ -59,7 +59,7 @@ class Damping:
     """Both directions, and how long without sight makes the window start anew."""
 
     up: Brakes = Brakes(0.1, 0.0, 0.0, Step(4, 100.0, 15.0))
-    down: Brakes = Brakes(0.1, 300.0, 60.0, Step(1, 10.0, 60.0))
+    down: Brakes = Brakes(0.05, 300.0, 60.0, Step(1, 10.0, 60.0))
     gap_s: float = 60.0
 
 
@@ -108,14 +108,17 @@ def recommend(demand: Demand, desired: int, limits: Damping) -> int:
     needed until a replica that goes could be back.
     """
     if demand.replicas > desired * (1 + limits.up.tolerance):
-        return max(_whole(demand.replicas), desired)
+        return max(_whole(demand.replicas, limits.up.tolerance), desired)
     if demand.most < desired * (1 - limits.down.tolerance):
-        return min(_whole(demand.most), desired)
+        return min(_whole(demand.most, limits.up.tolerance), desired)
     return desired
 
 
-def _whole(replicas: float) -> int:
-    return math.ceil(replicas - ROUNDING)
+def _whole(replicas: float, tolerance: float) -> int:
+    """What is over by less than half of what growth tolerates is no replica: a pool of 6 that needs 6.2 is left at 6, so one
+    of 8 is not stopped at 7. Never less than 1 for what needs any.
+    """
+    return max(math.ceil(replicas / (1 + tolerance / 2) - ROUNDING), 1 if replicas > ROUNDING else 0)
 
 
 def _remember(track: Track, demand: Demand, recommended: int, limits: Damping, now: float) -> Track:
@@ -139,7 +142,7 @@ def _moves(track: Track, desired: int, limits: Damping, now: float) -> tuple[tup
 
 def _grow(demand: Demand, desired: int, track: Track, brakes: Brakes, now: float) -> tuple[int, Reason]:
     """In a panic neither window nor cooldown is waited for; the step still limits how much is asked for at once."""
-    stable = max(desired, _whole(demand.replicas) if demand.panic else _over_window(track, brakes, now, min))
+    stable = max(desired, _whole(demand.replicas, brakes.tolerance) if demand.panic else _over_window(track, brakes, now, min))
     if stable <= desired:
         return desired, Reason.SCALE_UP_STABILIZED
     if not demand.panic and any(delta > 0 and now - at < brakes.cooldown_s for at, delta in track.moves):

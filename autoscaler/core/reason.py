@@ -60,6 +60,8 @@ class Reason(StrEnum):
     SPEED_BY_PROFILE = "SpeedByProfile"
     SPEED_MEASURED = "SpeedMeasured"
     UNCALIBRATED = "Uncalibrated"
+    CACHE_MEASURED = "CacheShareMeasured"
+    CACHE_QUARANTINED = "CacheShareQuarantined"
     # demand
     DEMAND_BOUND = "DemandBound"
     # target
@@ -81,6 +83,7 @@ class Reason(StrEnum):
     NOT_CREATED = "NotCreated"
     NODES_REFUSED = "NodesRefused"
     IDLE = "Idle"
+    CALENDAR_FLOOR = "CalendarFloor"
     MODE = "ModeForbidsActing"
     FLIP = "Flip"
     FLIP_RELIEF = "FlipForRelief"

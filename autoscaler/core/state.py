@@ -1,7 +1,8 @@
 """What must outlive this process?
 
     {"format": 1, "memory": {"shape": {...}, "pools": {role: {"desired", "moves": [[at_s, delta], ...], "start_up_s": [...],
-                                                              "speed": {"profile": [...], "factors": [...], "since_s"}}}}}
+                                                              "speed": {"profile": [...], "factors": [...], "since_s"}}},
+                             "flips": {"begun": [[at_s, from, to], ...], "doubled", "reversed_s"}}}
 
 `record` makes this of a memory, the next leader's `resume` makes a memory of it. Whoever stores it may keep things of
 their own beside "memory" (on a cluster the ledger's epoch and intents); what is not known here is not read.
@@ -12,9 +13,9 @@ start-up times; the factors that a profile is corrected by, with the coefficient
 to another profile. Not kept is what has been *seen*: recommendations of a process that is gone are no sight, so nothing
 shrinks before a whole new window (law 3), and a forecast earns its word anew.
 
-It is small by construction: `MOST_MOVES` moves and a few samples a pool, every number within a range, times to the
-millisecond. And it is quiet, since a changed record is a write to the API server: no time of looking is in it, and the
-shape is told to two figures. That is 5 % off at worst, within the usual headroom, and only until a request completes.
+It is small by construction: `MOST_MOVES` moves and a few samples a pool, `MOST_FLIPS` flips, every number within a range,
+times to the millisecond. And it is quiet, since a changed record is a write to the API server: no time of looking is in it,
+and the shape is told to two figures. That is 5 % off at worst, and only until a request completes.
 
 A record that cannot be read is a `Finding`: it may be of a newer release, which wants it back as it is. Then the fleet
 holds and the record stays. A time to come counts as now: clocks of two leaders differ, and the longer cooldown is safe.
@@ -30,12 +31,14 @@ from autoscaler.core.capacity import Shape
 from autoscaler.core.decide import Memory
 from autoscaler.core.factors import Triple
 from autoscaler.core.fleet import Role
+from autoscaler.core.flip import MOST_BACK_OFF, FlipTrack
 from autoscaler.core.hysteresis import Track
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.startup import LONGEST_S, StartUps, keep
 
 FORMAT = 1
 MOST_MOVES = 32
+MOST_FLIPS = 8  # the newest: a cooldown goes by the last one, a reversal by those of a dwell time
 MOST_REPLICAS = 2**31 - 1  # Kubernetes counts replicas in 32 bits
 MOST_TOKENS = 1e9
 FARTHEST_S = 1e15  # 30 million years: what no clock tells
@@ -62,6 +65,8 @@ def record(memory: Memory) -> dict[str, Any]:
     }
     if told := {role: pool for role, pool in pools.items() if pool}:
         kept["pools"] = told
+    if flips := _flips(memory.flips):
+        kept["flips"] = flips
     return {"format": FORMAT, "memory": kept}
 
 
@@ -95,6 +100,13 @@ def _speed(speed: Calibration | None) -> dict[str, Any]:
         return {}
     factors = [float(f"{factor:.3g}") for factor in speed.trusted]
     return {"profile": list(speed.anchor), "factors": factors, "since_s": round(speed.since_s or 0.0)}
+
+
+def _flips(track: FlipTrack) -> dict[str, Any]:
+    """What is kept of flips; empty where there is nothing to keep."""
+    newest = sorted((round(at_s, 3), of.value, to.value) for at_s, of, to in track.begun)[-MOST_FLIPS:]
+    told: dict[str, Any] = {"begun": [list(one) for one in newest]} if newest else {}
+    return told | ({"doubled": track.doubled, "reversed_s": round(track.reversed_s, 3)} if track.doubled else {})
 
 
 def _folded(moves: Iterable[Move]) -> Sequence[Move]:
@@ -131,7 +143,27 @@ def _memory(raw: Mapping[str, Any], now: float) -> Memory:
             for role, pool in found.items()
             if "speed" in pool
         },
+        flips=_flip_track(_mapping(kept.get("flips", {}), "memory.flips"), now),
     )
+
+
+def _flip_track(raw: Mapping[str, Any], now: float) -> FlipTrack:
+    """Flips begun and the back-off; one of a role that is not known here is none of this release's."""
+    told = [_begun(one, now) for one in _list(raw.get("begun", []), "memory.flips.begun")]
+    begun = tuple((at_s, Role(of), Role(to)) for at_s, of, to in sorted(told) if {of, to} <= {*Role})[-MOST_FLIPS:]
+    if "doubled" not in raw:
+        return FlipTrack(begun=begun)
+    doubled = _whole(raw["doubled"], "memory.flips.doubled", 0, MOST_BACK_OFF)
+    reversed_s = _number(raw.get("reversed_s"), "memory.flips.reversed_s", -FARTHEST_S, FARTHEST_S)
+    return FlipTrack(begun=begun, doubled=doubled, reversed_s=min(reversed_s, now))
+
+
+def _begun(raw: object, now: float) -> tuple[float, str, str]:
+    where = "memory.flips.begun"
+    one = _list(raw, where)
+    if len(one) != 3 or not isinstance(one[1], str) or not isinstance(one[2], str):
+        raise _Refused(f"{where}: {_shown(raw)} is not [seconds, from, to]")
+    return min(_number(one[0], where, -FARTHEST_S, FARTHEST_S), now), one[1], one[2]
 
 
 def _shape(raw: Mapping[str, Any]) -> Shape:
