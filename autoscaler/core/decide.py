@@ -157,7 +157,8 @@ def _flip(scene: Scene, views: Mapping[Role, RoleView], memory: Memory) -> tuple
 def _outlook(role: Role, needed: Demand, scene: Scene, track: Track) -> Outlook:
     soon = needed.replicas if needed.soon is None else needed.soon
     seen_since_s = track.seen_since_s if needed.partial is None else None
-    return Outlook(soon, needed.most, price(scene.shape, role), seen_since_s)
+    lasting = needed.most if needed.back is None else needed.back
+    return Outlook(soon, lasting, price(scene.shape, role), seen_since_s)
 
 
 def _plan(scene: Scene, memory: Memory, views: Mapping[Role, RoleView], flip: Flip | None) -> Plan:

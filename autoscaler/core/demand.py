@@ -77,7 +77,7 @@ class Demand:
     several times what serves is needed at once. `backlog` is what of it the present backlog asks for.
 
     `lasting` is the most that is needed until a replica that goes now could be back, `soon` what is needed when a flip has
-    taken effect; `replicas` where nobody asked.
+    taken effect, `back` the most until one could be undone; None where nobody asked.
     """
 
     replicas: float
@@ -88,6 +88,7 @@ class Demand:
     backlog: float = 0.0
     lasting: float | None = None
     soon: float | None = None
+    back: float | None = None
 
     @property
     def most(self) -> float:

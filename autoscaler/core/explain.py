@@ -170,7 +170,7 @@ def _capacity(role: Role, replica: Capacity, shape: Shape | None) -> Finding:
     inputs: dict[str, float | str] = {"tokens_per_s": replica.tokens_per_s, "utilisation": replica.utilisation}
     if shape is not None:
         inputs |= {"prompt_tokens": shape.prompt_tokens, "uncached_tokens": shape.uncached_tokens}
-        inputs["output_tokens"] = shape.output_tokens
+        inputs |= {"output_tokens": shape.output_tokens, "resident_tokens": shape.resident_tokens}
     text = f"one replica carries {replica.tokens_per_s:.0f} tokens/s, bound by {replica.bound}"
     if not replica.feasible:
         text = (
@@ -185,13 +185,19 @@ def _demand(role: Role, demand: Demand) -> Finding:
     others = ", ".join(f"{name} {need:.2f}" for name, need in demand.needs.items())
     text = f"{demand.replicas:.2f} replicas, bound by {demand.bound} (before headroom: {others})"
     inputs: dict[str, float | str] = {"replicas": demand.replicas, **demand.needs}
-    for name, need in (("lasting", demand.lasting), ("soon", demand.soon)):
+    for name, need, when in _at_other_times(demand):
         if need is not None:
             inputs[name] = need
-            text += f"; {need:.2f} {name}" if round(need, 2) != round(demand.replicas, 2) else ""
+            text += f"; {need:.2f} {when}" if round(need, 2) != round(demand.replicas, 2) else ""
     if demand.panic:
         text += "; several times what serves, so no patience"
     return Finding(Stage.DEMAND, Reason.DEMAND_BOUND, text, role, inputs)
+
+
+def _at_other_times(demand: Demand) -> Iterator[tuple[str, float | None, str]]:
+    yield "lasting", demand.lasting, "lasting"
+    yield "soon", demand.soon, "soon"
+    yield "back", demand.back, "until a flip could be undone"
 
 
 def _target(role: Role, target: Target) -> Finding:

@@ -4,7 +4,7 @@ A flip moves capacity from a role that has to spare to one that lacks, faster th
 What it costs is the time away (`FlipWay.takes_s`), the drain, and a prefix cache; what it risks is a fleet that hunts.
 
     outlook    per role, in replicas: `soon`, what it needs when a flip begun now has taken effect, and `lasting`, the most it
-               needs until the flip has paid back
+               needs until another could have undone it: that is when a flip has paid back
     lack       soon > desired x (1 + `lack`): decided on what is coming, so a flip that takes seconds looks seconds ahead
     spare      desired - lasting x (1 + `spare`), the lowest of the last `window_s`. The donor must be sure, the receiver only
                in need: the two thresholds differ, or one replica would go back and forth between two roles in balance
@@ -55,7 +55,6 @@ class FlipLimits:
     lack: float = 0.0
     spare: float = 0.05
     gain: float = 0.1
-    payback_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)

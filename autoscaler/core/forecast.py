@@ -4,7 +4,7 @@ Short-horizon LLM load is close to a random walk: good models beat the last valu
 the win is in an honest interval, and a model must prove itself on this very series before it is believed.
 
 How far ahead: the time a change takes to act (`time_to_act_s`). For each horizon asked for the series keeps one lens
-(core/backtest.py), with bins of an eighth of it: what carries half an hour ahead is the drift of minutes, and what carries
+(core/lens.py), with bins of an eighth of it: what carries half an hour ahead is the drift of minutes, and what carries
 a minute ahead is that of ticks. A horizon within a quarter of a lens uses that lens: the mean is of the very horizon asked
 for, the spread that of the lens times the root of their ratio.
 
@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from autoscaler.core.arima import LEAST_BINS, REFIT_S, ArimaFit, FitTask
-from autoscaler.core.backtest import ForecastLimits, Lens, bounded, judged, promised, refitted
 from autoscaler.core.candidates import HALF_LIVES_S, MODELS, MOST_OF_THE_DAY, Basis, Day, candidates, smoothed
+from autoscaler.core.lens import ForecastLimits, Lens, bounded, judged, promised, refitted
 from autoscaler.core.reason import Reason
 from autoscaler.core.series import Bins, Intake, band, believe, blanked, fill, rebinned
 

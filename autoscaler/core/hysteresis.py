@@ -12,6 +12,9 @@ Five brakes, applied in this order; each names itself when it holds something ba
 5. cooldown and steps   a minimum time since the pool's last move, and a largest change per period, whichever of
                         `replicas` and `percent` allows more (HPA's selectPolicy Max).
 
+What a pool was given, by growth or by a flip, it keeps for one stabilization window: the window holds what was recommended
+of the pool as it was then, and would give away at once what a flip has just brought.
+
 A move is what is seen to have changed in `desired` since the last look, whoever changed it. That keeps the memory
 true when a write fails or a human scales by hand, and it counts nothing in Recommend mode. What lies in the
 future, because the clock stepped back, is forgotten.
@@ -133,7 +136,7 @@ def _remember(track: Track, demand: Demand, recommended: int, limits: Damping, n
 
 def _moves(track: Track, desired: int, limits: Damping, now: float) -> tuple[tuple[float, int], ...]:
     """Moves young enough to matter. A change is dated to the last look: it happened right after it."""
-    memory_s = max(max(b.cooldown_s, b.step.period_s) for b in (limits.up, limits.down))
+    memory_s = max(max(b.cooldown_s, b.step.period_s, b.stabilization_s) for b in (limits.up, limits.down))
     moves = tuple((at, delta) for at, delta in track.moves if 0 <= now - at <= memory_s)
     if track.desired_last is None or track.looked_last_s is None or track.desired_last == desired:
         return moves
@@ -162,7 +165,8 @@ def _shrink(demand: Demand, desired: int, track: Track, brakes: Brakes, now: flo
         return desired, Reason.SCALE_DOWN_STABILIZED
     if track.seen_since_s is None or now - track.seen_since_s < brakes.stabilization_s:
         return desired, Reason.FIRST_WINDOW
-    if any(now - at < brakes.cooldown_s for at, _ in track.moves):
+    rests_s = {True: max(brakes.cooldown_s, brakes.stabilization_s), False: brakes.cooldown_s}
+    if any(now - at < rests_s[delta > 0] for at, delta in track.moves):
         return desired, Reason.COOLDOWN
     start = desired - sum(min(0, delta) for delta in _in_period(track, brakes, now))
     least = min(start - brakes.step.replicas, math.floor(start * (1 - brakes.step.percent / 100) + ROUNDING), desired)

@@ -34,7 +34,8 @@ def held_tokens(
     measured = _measured(observation, kv_tokens, freshness)
     if measured is None or before is None:
         return before if measured is None else measured
-    return measured + (before - measured) * 0.5 ** (max(0.0, gap_s) / HALF_S)
+    left: float = 0.5 ** (max(0.0, gap_s) / HALF_S)
+    return measured + (before - measured) * left
 
 
 def with_held(shape: Shape | None, held: float | None) -> Shape | None:
@@ -51,5 +52,5 @@ def _measured(observation: Observation, kv_tokens: int, freshness: Freshness) ->
     running = sum(one.running + one.deferred for one in seen)
     if running < FEWEST or any(one.unknown is not None for one in seen):
         return None
-    used = sum(one.kv_usage * one.reporting for one in seen) * kv_tokens / running
+    used: float = sum(one.kv_usage * one.reporting for one in seen) * kv_tokens / running
     return used if math.isfinite(used) and used > 0 else None

@@ -7,7 +7,8 @@ three distances ahead, for three questions.
                         start-up as learned (core/forecast.py `time_to_act_s`)
     twice that          may one go? A replica that goes and is wanted back within its own start-up was never spare: it would
                         be away, and then start, while the load waits
-    a flip's time       which role lacks, for what is there in seconds (only where a cluster can flip)
+    a flip's time       which role lacks, for what is there in seconds (only where a cluster can flip), and at twice that
+                        whether the other may give: what a flip took, a flip brings back
 
 Series are kept apart for requests, for the work of each role and for the share of prompt tokens that a cache holds: they
 move apart, and a role's work is what sizes it.
@@ -19,10 +20,10 @@ from dataclasses import dataclass, replace
 
 from autoscaler.core.attribution import Attribution
 from autoscaler.core.capacity import Capacity, Shape, capacity
-from autoscaler.core.demand import Demand, Load, demand, load_of
+from autoscaler.core.demand import Load, demand, load_of
 from autoscaler.core.explain import RoleView
 from autoscaler.core.fleet import ROLE_FACTS, Role, Work
-from autoscaler.core.forecast import Forecast, Series, advance, forecast, time_to_act_s
+from autoscaler.core.forecast import Series, advance, forecast, time_to_act_s
 from autoscaler.core.observation import Known, Observation, Reading, Unknown
 from autoscaler.core.policy import Policy
 from autoscaler.core.profile import ReplicaProfile
@@ -44,9 +45,11 @@ class Scene:
     shape: Shape | None
     whose: Attribution
 
-    def ways_s(self, role: Role) -> list[float]:
-        """How long the flips into this role take."""
-        return [way.takes_s for (_, sink), way in self.observation.fleet.flip_ways.items() if sink is role]
+    def flip_s(self, role: Role, tick_s: float) -> float | None:
+        """Seconds until a flip into this role serves, by the fastest way; None where there is none."""
+        ways = self.observation.fleet.flip_ways.items()
+        takes_s = min((way.takes_s for (_, sink), way in ways if sink is role), default=None)
+        return None if takes_s is None else time_to_act_s(takes_s, tick_s, 0.0, takes_s)
 
 
 def size(role: Role, scene: Scene, series: Series, startups: StartUps) -> tuple[Series, RoleView]:
@@ -56,9 +59,9 @@ def size(role: Role, scene: Scene, series: Series, startups: StartUps) -> tuple[
     load = load_of(scene.observation, role, work, policy.freshness, scene.whose.waiting[role], scene.whose.lent[role])
     offered = load.offered_tokens_per_s if isinstance(load, Load) else load
     act_s = time_to_act(series, offered, startups, policy)
-    soon_s = min(scene.ways_s(role), default=None)
+    soon_s = scene.flip_s(role, series.step_s or FIRST_TICK_S)
     if isinstance(offered, Known):
-        aims = (act_s, 2 * act_s) if soon_s is None else (act_s, 2 * act_s, _soon(series, soon_s))
+        aims = (act_s, 2 * act_s) if soon_s is None else (act_s, 2 * act_s, soon_s, 2 * soon_s)
         series = advance(series, now, offered.value, policy.forecast, aims)
     ahead = forecast(series, now, policy.forecast, act_s)
     if isinstance(load, Unknown) or scene.profile is None:
@@ -67,28 +70,20 @@ def size(role: Role, scene: Scene, series: Series, startups: StartUps) -> tuple[
     replica = capacity(facts.sizing, scene.profile, policy.slos[facts.binding_slo], usual, policy.demand.pooling)
     strained = _strain(role, scene, load, usual, replica)
     sized = demand(load, ahead, replica, policy.demand, strained, scene.observation.fleet.pools[role].serving)
-    later = forecast(series, now, policy.forecast, 2 * act_s)
-    near = None if soon_s is None else forecast(series, now, policy.forecast, _soon(series, soon_s))
-    return series, RoleView(load, ahead, replica, _all_round(sized, load, later, near, replica, scene))
+
+    def then(ahead_s: float) -> float:
+        return demand(load, forecast(series, now, policy.forecast, ahead_s), replica, policy.demand).replicas
+
+    sized = replace(sized, lasting=max(sized.replicas, then(2 * act_s)))
+    if soon_s is not None:
+        sized = replace(sized, soon=then(soon_s), back=max(then(soon_s), then(2 * soon_s)))
+    return series, RoleView(load, ahead, replica, sized)
 
 
 def time_to_act(series: Series, signal: Reading, startups: StartUps, policy: Policy) -> float:
     """Seconds until what is decided now serves."""
     age_s = signal.age_s if isinstance(signal, Known) else 0.0
     return time_to_act_s(startups.median_s, series.step_s or FIRST_TICK_S, age_s, policy.forecast.horizon_s)
-
-
-def _soon(series: Series, takes_s: float) -> float:
-    return time_to_act_s(takes_s, series.step_s or FIRST_TICK_S, 0.0, takes_s)
-
-
-def _all_round(
-    sized: Demand, load: Load, later: Forecast | None, near: Forecast | None, replica: Capacity, scene: Scene
-) -> Demand:
-    """The demand with what is needed soon and lasting."""
-    limits = scene.policy.demand
-    lasting = max(sized.replicas, demand(load, later, replica, limits).replicas)
-    return replace(sized, lasting=lasting, soon=demand(load, near, replica, limits).replicas if near else sized.replicas)
 
 
 def _strain(role: Role, scene: Scene, load: Load, shape: Shape, replica: Capacity) -> Strain | None:

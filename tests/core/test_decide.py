@@ -96,7 +96,7 @@ TIMELINES: dict[str, tuple[Policy, list[Row]]] = {
             (30, arriving(110.0), 5, 10, STEP_LIMIT),
             (35, arriving(110.0), 10, 10, STEP_LIMIT),
             (45, arriving(110.0), 10, 20, STEP_LIMIT),
-            (60, arriving(112.0), 20, 23, ROSE),
+            (60, arriving(112.0), 20, 22, ROSE),
         ],
     ),
     "a fall is followed after a quiet window, one replica a minute": (
@@ -153,13 +153,13 @@ TIMELINES: dict[str, tuple[Policy, list[Row]]] = {
         policy(),
         [
             *every(15, 0, 600, arriving(310.0), 64),
-            (600, without(1, 399.0), 64, 80, ROSE),
-            *every(15, 615, 1500, without(1, 100.0), 80, PART_ONLY),
+            (600, without(1, 399.0), 64, 77, ROSE),
+            *every(15, 615, 1500, without(1, 100.0), 77, PART_ONLY),
         ],
     ),
     "one stale pod of 64 neither": (
         policy(),
-        [(0, without(1, 399.0, stale=True), 64, 80, ROSE), *every(15, 15, 700, without(1, 100.0, stale=True), 80, PART_ONLY)],
+        [(0, without(1, 399.0, stale=True), 64, 77, ROSE), *every(15, 15, 700, without(1, 100.0, stale=True), 77, PART_ONLY)],
     ),
     "when all pods are silent nothing moves, whatever arrives": (
         policy(),
@@ -189,18 +189,18 @@ TIMELINES: dict[str, tuple[Policy, list[Row]]] = {
         [
             *every(15, 0, 315, arriving(29.0), 6),
             (315, arriving(29.0), 3, 6, ROSE),
-            *every(15, 330, 375, arriving(29.0), 9, COOLDOWN),
-            (375, arriving(29.0), 9, 8, STEP_LIMIT),
+            *every(15, 330, 615, arriving(29.0), 9, COOLDOWN),
+            (615, arriving(29.0), 9, 8, STEP_LIMIT),
         ],
     ),
-    "a human who scales in the dark is left alone for the cooldown too": (
+    "a human who scales in the dark is left alone for one window too": (
         policy(),
         [
             *every(15, 0, 315, CALM, 2),
             *every(15, 315, 345, dark(Gap.TIMEOUT), 2, Reason.SIGNALS_TIMEOUT),
             (345, dark(Gap.TIMEOUT), 6, 6, Reason.SIGNALS_TIMEOUT),
-            *every(15, 360, 390, CALM, 6, COOLDOWN),
-            (390, CALM, 6, 5, STEP_LIMIT),
+            *every(15, 360, 630, CALM, 6, COOLDOWN),
+            (630, CALM, 6, 5, STEP_LIMIT),
         ],
     ),
     "Recommend says the same at every look and drifts nowhere": (
@@ -297,11 +297,13 @@ def test_a_role_without_a_serving_replica_may_grow_and_never_shrinks() -> None:
 
 
 def test_an_slo_that_cannot_be_met_is_sized_by_use_and_said_so() -> None:
-    """At 80 % use a prefill replica carries 4.2 requests/s and a decode replica, of 8 sequences, 4: 22 are 5.2 and 5.5."""
+    """At 80 % use a prefill replica carries 4.2 requests/s and a decode replica, of 8 sequences, 4: 22 are 5.2 and 5.5, of which
+    the first is within half the tolerance of 5.
+    """
     seen = both(2)
     hopeless = {kind: replace(slo, threshold_s=0.01) for kind, slo in SLOS.items()}
     decision = decide(Observation(0.0, seen, signals(seen, 22.0)), Memory(), replace(policy(), slos=hopeless))
-    assert decision.plan.targets == dict.fromkeys(Role, 6)
+    assert decision.plan.targets == {Role.PREFILL: 5, Role.DECODE: 6}
     assert [f.reason for f in decision.plan.findings].count(Reason.SLO_INFEASIBLE) == 2
 
 

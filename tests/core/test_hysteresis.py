@@ -57,7 +57,7 @@ def follow(limits: Damping, rows: list[Row]) -> Iterator[tuple[Row, Row]]:
 TIMELINES: dict[str, tuple[Damping, list[Row]]] = {
     "a rise is followed at once, from the first look on": (
         PLAIN,
-        [(0, 2.0, 2, 2, KEEP), (30, 2.5, 2, 3, ROSE), (60, 7.2, 3, 8, ROSE)],
+        [(0, 2.0, 2, 2, KEEP), (30, 2.5, 2, 3, ROSE), (60, 7.2, 3, 7, ROSE)],
     ),
     "the first look after a restart may grow a pool": (PLAIN, [(0, 5.0, 2, 5, ROSE)]),
     "replicas that are asked for already are not asked for again": (
@@ -145,7 +145,7 @@ TIMELINES: dict[str, tuple[Damping, list[Row]]] = {
             (59, 20.0, 4, 4, STEP_LIMIT),
             (60, 20.0, 4, 6, STEP_LIMIT),
             (120, 20.0, 6, 9, STEP_LIMIT),
-            (180, 10.5, 9, 11, ROSE),
+            (180, 10.5, 9, 10, ROSE),
         ],
     ),
     "a shrink is limited per period, by whichever limit allows more": (
@@ -199,9 +199,9 @@ TIMELINES: dict[str, tuple[Damping, list[Row]]] = {
         PLAIN,
         [(0, 4.0, 2, 4, ROSE), (30, 4.0, 2, 4, ROSE), (60, 4.0, 2, 4, ROSE)],
     ),
-    "a human who scales up by hand is left alone for the cooldown, and then followed down": (
+    "a human who scales up by hand is left alone for one window, and then followed down": (
         PLAIN,
-        [*steady(0, 330, 2.0, 2), (330, 2.0, 9, 9, COOLDOWN), (359, 2.0, 9, 9, COOLDOWN), (360, 2.0, 9, 2, FELL)],
+        [*steady(0, 330, 2.0, 2), *steady(330, 600, 2.0, 9, COOLDOWN), (600, 2.0, 9, 2, FELL)],
     ),
     "a human who scales down by hand below the demand is corrected at once": (
         PLAIN,
@@ -222,8 +222,8 @@ TIMELINES: dict[str, tuple[Damping, list[Row]]] = {
             *steady(0, 330, 2.0, 2),
             (330, None, 2, 2, None),
             (345, None, 9, 9, None),
-            (360, 2.0, 9, 9, COOLDOWN),
-            (390, 2.0, 9, 2, FELL),
+            *steady(360, 630, 2.0, 9, COOLDOWN),
+            (630, 2.0, 9, 2, FELL),
         ],
     ),
     "a clock that steps back an hour stops neither growth nor, after a window, a shrink": (
@@ -255,14 +255,14 @@ def test_timeline(limits: Damping, rows: list[Row]) -> None:
 @pytest.mark.parametrize(
     ("demand", "desired", "whole"),
     [
-        (2.1, 2, 2), (2.2, 2, 2), (2.21, 2, 3), (3.0, 2, 3), (3.0000000001, 2, 3), (3.001, 2, 4),
+        (2.1, 2, 2), (2.2, 2, 2), (2.21, 2, 3), (3.0, 2, 3), (3.0000000001, 2, 3), (3.001, 2, 3), (3.16, 2, 4),
         (0.9, 1, 1), (1.0, 1, 1), (1.1, 1, 1), (1.11, 1, 2),
-        (1.8, 2, 2), (1.79, 2, 2), (1.01, 2, 2), (1.0, 2, 1), (1.0000000001, 2, 1), (0.0, 2, 0),
-        (2.1, 3, 3), (2.0, 3, 2), (8.99, 10, 9), (9.0, 10, 10), (11.0, 10, 10), (11.01, 10, 12),
+        (1.8, 2, 2), (1.79, 2, 2), (1.01, 2, 1), (1.06, 2, 2), (1.0, 2, 1), (1.0000000001, 2, 1), (0.0, 2, 0),
+        (2.11, 3, 3), (2.1, 3, 2), (2.0, 3, 2), (8.99, 10, 9), (9.0, 10, 10), (11.0, 10, 10), (11.01, 10, 11), (11.56, 10, 12),
     ],
 )  # fmt: skip
 def test_a_demand_inside_ten_per_cent_keeps_what_is_asked_for(demand: float, desired: int, whole: int) -> None:
-    """Edges included; a shrink never goes below the demand, so 2 stays 2 until 1 is enough."""
+    """Edges included; what is over by less than half of the ten is no replica, up or down."""
     assert recommend(seen(demand), desired, PLAIN) == whole
 
 
@@ -274,7 +274,8 @@ tolerances = st.floats(0.0, 0.9)
 @given(demands, sizes, tolerances, tolerances)
 def test_a_wider_tolerance_never_turns_a_hold_into_a_move(demand: float, desired: int, one: float, other: float) -> None:
     narrow, wide = (Damping(replace(UP, tolerance=t), replace(DOWN, tolerance=t)) for t in sorted((one, other)))
-    assert recommend(seen(demand), desired, wide) in (desired, recommend(seen(demand), desired, narrow))
+    if recommend(seen(demand), desired, narrow) == desired:
+        assert recommend(seen(demand), desired, wide) == desired
 
 
 @given(demands, demands, sizes)
@@ -291,7 +292,7 @@ def test_what_was_recommended_once_is_recommended_again(demand: float, desired: 
 
 
 def test_a_shrink_goes_no_lower_than_what_is_needed_until_a_replica_could_be_back() -> None:
-    assert recommend(replace(seen(3.0), lasting=5.2), 8, PLAIN) == 6
+    assert recommend(replace(seen(3.0), lasting=5.4), 8, PLAIN) == 6
     assert recommend(replace(seen(3.0), lasting=8.0), 8, PLAIN) == 8
     assert recommend(replace(seen(9.0), lasting=20.0), 8, PLAIN) == 9
 
@@ -325,14 +326,14 @@ def test_no_target_lies_beyond_both_desired_and_recommended(looks: list[tuple[fl
 
 
 def test_a_day_of_ticks_leaves_a_small_track() -> None:
-    """300 s of recommendations at 5 s, and the moves of the longest period."""
+    """300 s of recommendations at 5 s, and of the moves."""
     track, demand = Track(), itertools.cycle((2.0, 9.0, 4.0))
     desired = 2
     for now in range(0, 86_400, 5):
         said, track = damp(seen(next(demand)), desired, track, Damping(), float(now))
         desired = said.replicas if now % 10 else desired + 1 - 2 * (now % 20 > 0)
     assert len(track.recommendations) <= 61
-    assert len(track.moves) <= 13
+    assert len(track.moves) <= 31
 
 
 def test_the_target_tells_what_was_recommended_before_damping() -> None:
