@@ -2,34 +2,60 @@
 
 The rooms, in reading order:
 
-    core/decide.py       the tick on one screen; core/ is pure: no clock, no network, no logger
-    core/fleet.py        what exists: roles, replicas, pools
-    core/startup.py      how long a new replica takes to serve
-    core/reason.py       the words in which every stage explains itself
-    core/observation.py  what was seen, how old it is, whether it may be believed
-    core/forecast.py     what is coming, and which model earned the right to say so
-    core/profile.py      how fast one replica is
-    core/capacity.py     what one replica carries within its SLO
-    core/demand.py       how many replicas that makes, and what bound it
-    core/hysteresis.py   tolerance, stabilization, cooldown, steps: demand becomes a target
-    core/plan.py         actions, and the one guard that applies the laws
-    core/explain.py      every stage's value turned into the reason chain
-    core/conditions.py   what can be said of a fleet in four sentences
-    core/state.py        what must outlive this process
-    core/status.py       what happened, for people and machines
-    policy/              the PDAutoscaler document -> the frozen policy of the core
-    policy_file.py       the files it is written in, with the line of every mistake
-    refusal.py           what is an error of the user's, not of ours
-    ports.py             the doors the controller needs; adapters/ and simulator/ fill them
-    roster.py            a policy as the fleet that the controller manages
-    errands.py           what may hang, and how long it is waited for
-    controller.py        observe, decide, act, report
-    scheduling.py        when ticks happen
-    adapters/            Prometheus, Kubernetes, clock, simulated cluster, log, own metrics: one outside thing each
-    apps/                the live page and its machine-readable twins; probes and metrics for a cluster
-    simulator/           a fleet of simulated engines under real traffic, driving the real controller
-    commands/            one room per command: how it is put together
-    cli.py               which commands there are, and what can be told to each
+    core/decide.py           the tick on one screen; core/ is pure: no clock, no network, no logger
+
+    core/fleet.py            what exists: roles, replicas, pools, flips under way
+    core/profile.py          how fast one replica is
+    core/calendar.py         how many replicas are wanted at this hour, whatever the load
+    core/startup.py          how long a new replica takes to serve
+    core/reason.py           the words in which every stage explains itself
+    core/observation.py      what was seen, how old it is, whether it may be believed
+    core/idle.py             since when nobody has sent anything, and when all may sleep
+
+    core/series.py           readings become even bins, and their accidents are taken out
+    core/regression.py       autoregression by least squares
+    core/arima.py            going on from an ARIMA fit that was made elsewhere
+    core/candidates.py       what each model expects
+    core/lens.py         which of them has earned the right to speak, and how far it is off
+    core/forecast.py         what is coming, and who says so
+
+    core/queueing.py         how long requests wait for one of n replicas
+    core/capacity.py         what so many replicas carry within their SLO
+    core/factors.py          how far a profile is off, by robust regression
+    core/service_times.py    what a histogram tells of one prompt or one step
+    core/calibration.py      the profile corrected by what is measured
+    core/attribution.py      whose work it is that waits
+    core/strain.py           what the latency itself says
+    core/demand.py           how many replicas a load makes, and what bound it
+    core/hits.py             the share that caches hold, and when to believe it
+    core/hysteresis.py       tolerance, stabilization, cooldown, steps: demand becomes a target
+    core/action.py           what can be done, and what became of it
+    core/flip.py             which flip is worth it
+    core/policy.py           what the owner wants
+    core/sizing.py           one role from its load to its demand: now, soon, and for long
+    core/plan.py             actions, and the one guard that applies the laws
+
+    core/explain.py          every stage's value turned into the reason chain
+    core/conditions.py       what can be said of a fleet in a few sentences
+    core/state.py            what must outlive this process
+    core/pool_status.py      what happened to one pool, for people and machines
+    core/status.py           what happened to the fleet
+
+    policy/                  the PDAutoscaler document -> the frozen policy of the core
+    policy_file.py           the files it is written in, with the line of every mistake
+    refusal.py               what is an error of the user's, not of ours
+    ports.py                 the doors the controller needs; adapters/ and simulator/ fill them
+    roster.py                a policy as the fleet that the controller manages
+    errands.py               what may hang, and how long it is waited for
+    fitting.py               who gets a new ARIMA fit, and when it is in
+    rebuilding.py            what a new process would know, had it been there all along
+    controller.py            observe, decide, act, report
+    scheduling.py            when ticks happen
+    adapters/                Prometheus, Kubernetes, clock, ARIMA's process, simulated cluster, log, own metrics: one thing each
+    apps/                    the live page and its machine-readable twins; probes and metrics for a cluster
+    simulator/               a fleet of simulated engines under real traffic, driving the real controller
+    commands/                one room per command: how it is put together
+    cli.py                   which commands there are, and what can be told to each
 """
 
 __version__ = "0.1.0"

@@ -20,7 +20,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event
-from typing import TypeVar
 
 from autoscaler.core.action import Action, Flip, Outcome, Verdict
 from autoscaler.core.decide import Decision, Memory, decide
@@ -30,31 +29,27 @@ from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.state import resume
 from autoscaler.core.status import Status, refused, status_of, unreadable
 from autoscaler.errands import Pace, attempt
+from autoscaler.fitting import Fitting
 from autoscaler.ports import (
+    Alone,
     Clock,
     Fault,
+    Fitter,
     FleetGateway,
     FleetScope,
     Leadership,
     Managed,
+    PastSource,
     Roster,
     SignalSource,
     StatusSink,
     Unusable,
 )
+from autoscaler.rebuilding import Rebuilding
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Outcomes = tuple[Outcome, ...]
-
-
-class Alone:
-    """The Leadership of a controller without rivals."""
-
-    def term(self) -> int | None:
-        """Always the first."""
-        return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +80,11 @@ class Controller:
     """Keeps the fleets it manages the right size, one `tick` at a time. Not thread-safe: one tick at once.
 
     Each fleet is looked at on the beats nearest to its own `Managed.tick_s`. Without the leadership it does everything but
-    act: its memory stays warm, so a successor need not wait for a stabilization window before it may shrink.
+    act: its memory stays warm, so a successor need not wait for a stabilization window before it may shrink. `fitter` fits
+    ARIMA, and `past` tells what forecasts of a fleet new to this process begin with; both can be done without.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument for each door
         self,
         roster: Roster,
         clock: Clock,
@@ -98,9 +94,12 @@ class Controller:
         leadership: Leadership | None = None,
         *,
         pace: Pace | None = None,
+        fitter: Fitter | None = None,
+        past: PastSource | None = None,
     ) -> None:
         self._roster, self._clock, self._signals, self._gateway, self._sinks = roster, clock, signals, gateway, sinks
         self._leadership, self._pace = leadership or Alone(), pace or Pace()
+        self._fitting, self._rebuilding = Fitting(fitter), Rebuilding(past, clock.now, self._pace.spare)
         self._memory: dict[str, tuple[str, Memory]] = {}  # by key: of which object, and what is remembered
         self._known: set[str] = set()
         self._slots: dict[str, int] = {}
@@ -116,9 +115,11 @@ class Controller:
 
     def tick(self) -> tuple[Status, ...]:
         """One look at every fleet that is due and what followed from it, in the order they are managed."""
+        self._rebuilding.pause()
         now = self._clock.now()
         roster = self._roster.managed()
         self._forget({one.key for one in roster})
+        self._fitting.take(self._memory)
         due = [one for one in roster if self._is_due(one, now)]
         managed = [one for one in due if isinstance(one, Managed)]
         fleets = self._read_fleets(managed, now)
@@ -132,6 +133,8 @@ class Controller:
         statuses = tuple(self._end(turns[one.key]) for one in due)
         for status in statuses:
             self._report(status)
+        self._fitting.give(self._memory)
+        self._rebuilding.resume()
         return statuses
 
     def finish(self) -> bool:
@@ -152,6 +155,7 @@ class Controller:
         for gone in self._known - keys:
             for remembered in (self._slots, self._memory, self._writes):
                 remembered.pop(gone, None)
+            self._rebuilding.forget(gone)
             for sink in self._sinks:
                 attempt("forgetting", gone, partial(sink.forget, gone), lambda _: None)
         self._known = keys
@@ -205,8 +209,9 @@ class Controller:
         memory = self._recall(managed, observation.now)
         if isinstance(memory, Finding):
             return _held(managed, observation.now, memory)
-        decision = decide(observation, memory, managed.policy)
+        decision = decide(observation, self._rebuilding.merged(managed, memory), managed.policy)
         self._memory[managed.key] = managed.uid, decision.memory
+        self._rebuilding.note(managed, observation, decision.memory)
         write = self._writes.get(managed.key)
         if write is not None and decision.plan.to_apply:
             text = "an earlier write was not answered in time; nothing is written before the next look"

@@ -9,6 +9,9 @@ must not wait for a server that does not answer. There are `WORKERS` at most, ma
 home. When none does, those in line get hands of their own, up to `MOST`, a reading and a writing for each of 500 fleets:
 otherwise 64 fleets whose writes hang would take up all hands, again at every tick, and the healthy ones would stand in line
 behind them. A thread that waits costs 16 KiB.
+
+What has time goes one after the other through a hand that rests (`spare`): a thousand of them at a start are no storm on
+anybody's server, and leave three quarters of the interpreter to the ticks.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from typing import Any, ParamSpec, TypeVar
 
 WORKERS = 64
 MOST = 1024
+REST = 3.0  # times the CPU time that an errand took
+LEAST_REST_S = 0.25  # so that no more than four are begun in a second
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +48,13 @@ class AtOnce(Executor):
 
 
 class Daemons(Executor):
-    """Does up to `workers` errands at once in daemon threads; more wait in line, until they are relieved."""
+    """Does up to `workers` errands at once in daemon threads; more wait in line, until they are relieved. After each one a
+    thread rests for `rest` times the CPU time that it took, `least_rest_s` at least.
+    """
 
-    def __init__(self, workers: int = WORKERS) -> None:
+    def __init__(self, workers: int = WORKERS, rest: float = 0.0, least_rest_s: float = 0.0) -> None:
         self._workers, self._hands, self._idle = workers, 0, threading.Semaphore(0)
+        self._rest, self._least_rest_s = rest, least_rest_s
         self._line: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -71,12 +79,20 @@ class Daemons(Executor):
     def _work(self) -> None:
         while True:
             future, errand = self._line.get()
+            began_s = time.thread_time()
             try:
                 future.set_result(errand())
             except BaseException as error:  # noqa: BLE001 - not handled, only carried: result() raises it where it is asked
                 future.set_exception(error)
             del future, errand  # what it gave may be large, and the next errand late
+            if rest_s := max(self._least_rest_s, self._rest * (time.thread_time() - began_s)):
+                time.sleep(rest_s)
             self._idle.release()
+
+
+def spare() -> Daemons:
+    """One hand for errands that have time."""
+    return Daemons(1, REST, LEAST_REST_S)
 
 
 def attempt(what: str, fleet: str, act: Callable[[], T], instead: Callable[[str], T]) -> T:
@@ -110,9 +126,9 @@ def settle(errands: Collection[Future[Any]], grace_s: float, within_s: float) ->
 class Pace:
     """How a caller shares its time among its errands.
 
-    `executor` does the errands. `beat_s`: how often `tick` is called; None: every fleet is due at every tick. Errands of
-    which none came home for `grace_s` hang (within the 300 ms from a metric to the write); all those of one kind in one
-    tick get `within_s`, those of the very first look `warm_s`: lists of 20,000 pods take seconds.
+    `executor` does the errands, `spare` those that nobody waits for. `beat_s`: how often `tick` is called; None: every fleet
+    is due at every tick. Errands of which none came home for `grace_s` hang (within the 300 ms from a metric to the write);
+    all those of one kind in one tick get `within_s`, those of the very first look `warm_s`: lists of 20,000 pods take seconds.
     """
 
     executor: Executor = field(default_factory=AtOnce)
@@ -120,6 +136,7 @@ class Pace:
     grace_s: float = 0.25
     within_s: float = 2.0
     warm_s: float = 10.0
+    spare: Executor = field(default_factory=AtOnce)
 
     def settle(self, errands: Collection[Future[Any]]) -> None:
         """Wait as long as a tick may."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from autoscaler.core.action import Action, Flip, Outcome
 from autoscaler.core.arima import ArimaFit, FitTask
 from autoscaler.core.fleet import Fleet, Phase, Role
-from autoscaler.core.observation import Signals
+from autoscaler.core.observation import Signals, Unknown
 from autoscaler.core.policy import Policy
 from autoscaler.core.reason import Finding
 from autoscaler.core.status import Status
@@ -110,6 +110,30 @@ class SignalSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What was told of one fleet's traffic at the ends `at_s` of even steps, the oldest first; None where nobody told it.
+
+    `offered_rps` and `rejected_rps` as in `Traffic`; `means` of lengths in tokens, by the names of `Shape`'s fields. All
+    are as long as `at_s`.
+    """
+
+    at_s: Sequence[float]
+    offered_rps: Sequence[float | None]
+    rejected_rps: Sequence[float | None]
+    means: Mapping[str, Sequence[float | None]]
+
+
+class PastSource(Protocol):
+    """Reads what one fleet's users have sent lately. Called from one thread, which may wait as long as it takes."""
+
+    def past(self, scope: FleetScope, until_s: float, span_s: float, step_s: float) -> Past | Unknown:
+        """The traffic of `span_s` seconds up to `until_s`, in steps of `step_s`; all as a look at those moments would have
+        told it. Never raises for what the outside did.
+        """
+        ...
+
+
 class FleetGateway(Protocol):
     """Reads and changes the replicas of one fleet. Called from several threads at once, for one fleet from one at a time."""
 
@@ -128,6 +152,14 @@ class Leadership(Protocol):
     def term(self) -> int | None:
         """The term in which it may, None while it may not. Asked before every write: a term may end between two."""
         ...
+
+
+class Alone:
+    """The Leadership of a controller without rivals."""
+
+    def term(self) -> int | None:
+        """Always the first."""
+        return 0
 
 
 class StatusSink(Protocol):

@@ -6,17 +6,19 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
-from autoscaler.adapters.own_metrics import OwnMetrics
+from autoscaler.adapters.arima import ArimaFitter
+from autoscaler.adapters.own_metrics import Fits, OwnMetrics
 from autoscaler.adapters.telemetry import Transitions, configure_logging
 from autoscaler.commands.ending import Ending
 from autoscaler.commands.report import whole
-from autoscaler.commands.wiring import Doors, controller, endpoint, from_files, from_objects
+from autoscaler.commands.wiring import Doors, controller, endpoint, from_files, from_objects, one_tick
 from autoscaler.core.status import Status, document
 from autoscaler.refusal import Refusal
 from autoscaler.scheduling import TickLoop
@@ -50,12 +52,15 @@ def run(
     doors = _doors(policies, namespaces, cluster, lease=lease, dry_run=dry_run)
     feed, metrics = Feed(), OwnMetrics(doors.beat_s)
     pulse = Pulse(max(doors.beat_s, prometheus_at.timeout_s))  # a tick may wait twice for a Prometheus that hangs
-    work = controller(doors, prometheus_at, (feed, metrics, Transitions()))
+    fitter = ArimaFitter()
+    work = controller(doors, prometheus_at, (feed, metrics, Transitions()), fitter)
     loop = TickLoop(metrics.timed(pulse.felt(_telling(doors.trouble, work.tick))), doors.beat_s)
     metrics.count_skipped(lambda: loop.skipped)
+    metrics.count_fits(lambda: Fits(*astuple(fitter.counts)))
     if doors.scribe is not None:
         metrics.count_written(doors.scribe.written)
     with ExitStack() as closing:
+        closing.callback(fitter.close)
         _serve(closing, feed, metrics, pulse, port, listen)
         ending = Ending()
         doors.start()
@@ -89,7 +94,7 @@ def tick(policies: Sequence[Path], namespaces: Sequence[str], cluster: str, act:
     if act and not policies:
         raise Refusal("--act: PDAutoscaler objects are acted on by the controller that leads; a tick of them only tells")
     doors = _doors(policies, namespaces, cluster, dry_run=not act)
-    statuses = [document(status) for status in controller(doors, prometheus_at, (), at_once=True).tick()]
+    statuses = [document(status) for status in one_tick(doors, prometheus_at).tick()]
     if as_json:
         click.echo(json.dumps(statuses, indent=2))
         return

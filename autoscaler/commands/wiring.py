@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoscaler.adapters.clock import SystemClock
-from autoscaler.adapters.prometheus import GRACE_S, Endpoint, PrometheusSignals, load_profiles, queries_for
+from autoscaler.adapters.prometheus import GRACE_S, Endpoint, PrometheusPast, PrometheusSignals, load_profiles, queries_for
 from autoscaler.adapters.sim_cluster import SimulatedFleetClient
 from autoscaler.controller import Controller
-from autoscaler.errands import AtOnce, Daemons, Pace
+from autoscaler.errands import Daemons, Pace, spare
 from autoscaler.policy_file import load_policies
-from autoscaler.ports import FleetGateway, Leadership, Managed, Roster, StatusSink
+from autoscaler.ports import Fitter, FleetGateway, Leadership, Managed, Roster, StatusSink
 from autoscaler.refusal import Refusal
 from autoscaler.roster import FixedRoster, managed
 
@@ -116,14 +116,28 @@ def from_objects(cluster: str, namespaces: Sequence[str], *, lease: str | None =
     )
 
 
-def controller(doors: Doors, prometheus: Endpoint, sinks: Sequence[StatusSink], *, at_once: bool = False) -> Controller:
-    """The controller behind these doors. `at_once`: one tick with all the time there is, and no threads."""
-    grace_s = prometheus.timeout_s if at_once else GRACE_S  # a single tick has no second look at slow queries
-    signals = PrometheusSignals(prometheus, load_profiles(), grace_s=grace_s)
+def controller(doors: Doors, prometheus: Endpoint, sinks: Sequence[StatusSink], fitter: Fitter) -> Controller:
+    """The controller behind these doors, for as long as it runs."""
+    signals = PrometheusSignals(prometheus, load_profiles(), grace_s=GRACE_S)
     own: tuple[StatusSink, ...] = () if doors.scribe is None else (doors.scribe,)
     leadership: Leadership | None = doors.election
-    pace = Pace(AtOnce()) if at_once else Pace(Daemons(), doors.beat_s)
-    return Controller(doors.roster, SystemClock(), signals, doors.gateway, (*sinks, *own), leadership, pace=pace)
+    return Controller(
+        doors.roster,
+        SystemClock(),
+        signals,
+        doors.gateway,
+        (*sinks, *own),
+        leadership,
+        pace=Pace(Daemons(), doors.beat_s, spare=spare()),
+        fitter=fitter,
+        past=PrometheusPast(prometheus),
+    )
+
+
+def one_tick(doors: Doors, prometheus: Endpoint) -> Controller:
+    """The controller for a single tick: with all the time there is, no threads, and no second look at slow queries."""
+    signals = PrometheusSignals(prometheus, load_profiles(), grace_s=prometheus.timeout_s)
+    return Controller(doors.roster, SystemClock(), signals, doors.gateway)
 
 
 def endpoint(

@@ -8,6 +8,7 @@
     own_queries.py  fleets with queries of their own, asked beside the others
     ranges.py       range queries, in chunks
     history.py      one fleet's past, step by step; lengths.yaml has the histograms of request lengths
+    recent.py       one fleet's last hours, for its forecasts to begin with: the `PastSource`
     signals.py      all of it: the `SignalSource` of the controller
 
 Every signal of up to 500 pods travels in one query, joined by `or` and told apart by a label `signal`. One query is
@@ -16,6 +17,7 @@ one evaluation instant for all signals, and its cost in round trips does not gro
 
 from autoscaler.adapters.prometheus.client import Endpoint
 from autoscaler.adapters.prometheus.profile import load_profiles, queries_for
+from autoscaler.adapters.prometheus.recent import PrometheusPast
 from autoscaler.adapters.prometheus.signals import GRACE_S, PrometheusSignals
 
-__all__ = ["GRACE_S", "Endpoint", "PrometheusSignals", "load_profiles", "queries_for"]
+__all__ = ["GRACE_S", "Endpoint", "PrometheusPast", "PrometheusSignals", "load_profiles", "queries_for"]

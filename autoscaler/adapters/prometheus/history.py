@@ -125,26 +125,33 @@ class Inquiry:
         """By name: the profile's signals under their own, a role's pods and the spreads of lengths under ours."""
         fleet = self.fleet
         queries = queries_for(fleet.engine, fleet.gateway, fleet.queries, load_profiles())
-        numbers, histograms = (partial(read, (fleet.namespace, fleet.model)) for read in (_numbers, _histograms))
+        owner, window_s = (fleet.namespace, fleet.model), self.span.step_s
+        rates, histograms = (partial(read, owner) for read in (numbers, _histograms))
         count = partial(_counts, fleet.namespace, fleet.policy.freshness.max_age_s)
         told = [name for name in (OFFERED, REJECTED, *MEANS.values(), *LATENCIES) if name in queries]
-        readers: Mapping[bool, Any] = {True: histograms, False: numbers}
-        wanted = [(name, queries[name].promql, name.partition(".")[0], readers[name in LATENCIES]) for name in told]
+        readers: Mapping[bool, Any] = {True: histograms, False: rates}
+        wanted = [(name, queries[name].promql, name, readers[name in LATENCIES]) for name in told]
         wanted += [(f"spread.{length}", promql, "", histograms) for length, promql in _spreads(fleet).items()]
-        wanted += [(f"{role}.pods", queries[AGE].promql, role.value, count) for role in self.pods]
-        return {name: _Question(name, self._render(promql, section), read) for name, promql, section, read in wanted}
-
-    def _render(self, promql: str, section: str) -> str:
-        """A template for this fleet over one step; `$pods` are those of the role that the section is, or all."""
-        names = {role.value: json.dumps(pattern) for role, pattern in self.pods.items()}
-        values = {
-            "namespaces": any_of([self.fleet.namespace]),
-            "models": any_of([self.fleet.model]),
-            "window": f"{self.span.step_s}s",
-            "window_s": str(self.span.step_s),
-            **{ROLE_PODS[role]: names[role] for role in self.pods},
+        wanted += [(f"{role}.pods", queries[AGE].promql, f"{role}.pods", count) for role in self.pods]
+        return {
+            name: _Question(name, filled(promql, signal, owner, self.pods, window_s), read)
+            for name, promql, signal, read in wanted
         }
-        return Template(promql).safe_substitute(values, pods=names.get(section, json.dumps("|".join(self.pods.values()))))
+
+
+def filled(promql: str, signal: str, owner: tuple[str, str], pods: Mapping[Role, str], window_s: float) -> str:
+    """A template for one fleet, by namespace and model. `$pods` are those of the role that the signal is of, or all."""
+    names = {role.value: json.dumps(pattern) for role, pattern in pods.items()}
+    namespace, model = owner
+    values = {
+        "namespaces": any_of([namespace]),
+        "models": any_of([model]),
+        "window": f"{window_s:g}s" if window_s == int(window_s) else f"{round(window_s * 1000)}ms",
+        "window_s": f"{window_s:g}",
+        **{ROLE_PODS[role]: names[role] for role in pods},
+    }
+    of_role = names.get(signal.partition(".")[0], json.dumps("|".join(pods.values())))
+    return Template(promql).safe_substitute(values, pods=of_role)
 
 
 def _spreads(fleet: Managed) -> Mapping[str, str]:
@@ -181,8 +188,10 @@ def _of(owner: tuple[str, str], rows: Sequence[Row]) -> Iterator[Row]:
     return (row for row in rows if (row["metric"].get("namespace"), row["metric"].get("model_name")) == owner)
 
 
-def _numbers(owner: tuple[str, str], rows: Sequence[Row], chunk: Span) -> list[float | None]:
-    """A mean is no number while nothing was finished; a rate estimated from a shrinking queue may be a little below zero."""
+def numbers(owner: tuple[str, str], rows: Sequence[Row], chunk: Span) -> list[float | None]:
+    """One fleet's values, step by step. A mean is no number while nothing was finished; a rate estimated from a shrinking
+    queue may be a little below zero.
+    """
     told: list[float | None] = [None] * chunk.steps
     for row in _of(owner, rows):
         for step, value in _values(row, chunk):
