@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future
+from itertools import pairwise
 
 import pytest
 
-from autoscaler.errands import AtOnce, Daemons, Pace, settle
+from autoscaler.errands import LEAST_REST_S, AtOnce, Daemons, Pace, settle, spare
 
 
 def test_an_errand_done_at_once_is_done_when_it_was_given() -> None:
@@ -64,3 +65,30 @@ def test_settling_waits_for_progress_but_not_for_ever() -> None:
     settle([done, never], grace_s=60.0, within_s=0.05)
     settle([], grace_s=60.0, within_s=60.0)
     assert time.monotonic() - began_s < 30.0
+
+
+def test_what_has_time_is_done_one_after_the_other_by_a_hand_that_rests() -> None:
+    pool, under_way = spare(), list[int]()
+
+    def errand(number: int) -> tuple[int, float]:
+        under_way.append(number)
+        assert under_way == [number]
+        under_way.pop()
+        return number, time.monotonic()
+
+    done = [one.result(timeout=30) for one in [pool.submit(errand, number) for number in range(2)]]
+    assert [number for number, _ in done] == [0, 1]
+    assert all(after - before >= LEAST_REST_S for (_, before), (_, after) in pairwise(done))
+
+
+def test_a_hand_rests_longer_after_more_work() -> None:
+    pool = Daemons(workers=1, rest=3.0)
+
+    def work(cpu_s: float) -> float:
+        ends_s = time.thread_time() + cpu_s
+        while time.thread_time() < ends_s:
+            pass
+        return time.monotonic()
+
+    ended, begun = (pool.submit(work, cpu_s) for cpu_s in (0.02, 0.0))
+    assert begun.result(timeout=30) - ended.result(timeout=30) >= 0.06

@@ -33,6 +33,8 @@ OUTSIDE: Mapping[str, frozenset[str]] = {
     "ports": frozenset(),
     "roster": frozenset(),
     "errands": frozenset(),
+    "fitting": frozenset(),
+    "rebuilding": frozenset(),
     "controller": frozenset(),
     "adapters": ANY,  # one client each, see `crowded_adapters`
     "apps": frozenset({"fastapi", "pydantic", "starlette", "uvicorn"}),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from autoscaler.core.action import Mode
 from autoscaler.core.capacity import capacity
+from autoscaler.core.demand import DemandLimits
 from autoscaler.core.fleet import ROLE_FACTS, SloKind
 from autoscaler.policy import Document, warnings
 from autoscaler.policy_file import load_policies
@@ -67,12 +69,31 @@ def test_the_budget_of_an_example_lets_each_pool_reach_its_max_but_not_all_at_on
     assert sum(most.values()) > spec.gpu_budget
 
 
+OFFERED = {
+    "bursty": [],
+    "chat": ["speed: profile", "floors:", "flip: {enabled: true"],
+    "long-document": ["zeroAfterSeconds: 7200"],
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_an_example_offers_in_a_comment_may_be_written_as_it_stands(name: str, tmp_path: Path) -> None:
+    text = (FOLDER / f"{name}.yaml").read_text()
+    written, count = re.subn(r"^( +)# (?=[a-zA-Z]+: \S)", r"\1", text, flags=re.MULTILINE)
+    assert count == len(OFFERED[name])
+    assert all(f"\n{offer}" in re.sub(r"\n +", "\n", written) for offer in OFFERED[name])
+    (tmp_path / "all.yaml").write_text(written)
+    (loaded,) = load_policies([tmp_path / "all.yaml"])
+    assert (loaded.document.spec != example(name).spec) == bool(count)
+
+
 def test_the_examples_differ_in_the_way_they_say() -> None:
     chat, bursty, document = (example(name).core() for name in ("chat", "bursty", "long-document"))
     for role in chat.pools:
         assert bursty.damping[role].down.stabilization_s > document.damping[role].down.stabilization_s
         assert document.damping[role].down.stabilization_s > chat.damping[role].down.stabilization_s
         assert bursty.damping[role].up.step.replicas > chat.damping[role].up.step.replicas
-    assert bursty.demand.headroom > chat.demand.headroom
+    assert bursty.demand.headroom > chat.demand.headroom == DemandLimits().headroom
+    assert bursty.demand.spare_up_to > chat.demand.spare_up_to
     assert document.forecast.horizon_s > chat.forecast.horizon_s
     assert document.slos[SloKind.TTFT].threshold_s > chat.slos[SloKind.TTFT].threshold_s

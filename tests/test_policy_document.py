@@ -127,7 +127,10 @@ def test_a_zero_overrides_and_a_null_does_not() -> None:
     [
         (
             {"spec.behaviour": {"flip": {"enabled": True}}},
-            "spec.behaviour.flip.enabled: this version cannot flip replicas between roles; the policy will only scale",
+            (
+                "spec.behaviour.flip.enabled: no target on Kubernetes can flip in this version; "
+                "there the policy will only scale, a simulated fleet flips"
+            ),
         ),
         (
             {"spec.behaviour": {"scaleDown": {"stabilizationSeconds": 10}}},

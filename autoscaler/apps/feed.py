@@ -8,10 +8,10 @@ the controller's StatusSink, keeps a bounded history per fleet, and hands every 
 The slow watcher pays. A subscription holds at most `queue` frames and drops its oldest, so `report` never waits for a
 browser; a chart with a few points fewer is the whole damage.
 
-Frames are kept as JSON text, made once however many watch, and without findings: about 1.8 kB a tick for two roles,
-where the dictionaries would be 20 times that. 2,880 ticks of 15 s are 12 hours in 5 MB. Findings stay with the newest
+Frames are kept as JSON text, made once however many watch, and without findings: about 3.2 kB a tick for two roles,
+where the dictionaries would be 20 times that. 2,880 ticks of 15 s are 12 hours in 9 MB. Findings stay with the newest
 frame and the newest `explained` decisions (holds among them), so that an old decision can still be asked why. Many fleets share
-`total` frames (40,000: some 72 MB), so 1,000 fleets keep 40 ticks each.
+`total` frames (25,000: some 80 MB), so 1,000 fleets keep 25 ticks each.
 
 An id is "run-sequence". The run is drawn anew for every feed, so a watcher of a process that has been restarted does
 not take its old sequence number for a place in the new one.
@@ -98,7 +98,7 @@ class Subscription:
 class Feed:
     """The controller's StatusSink with a memory; every method may be called from any thread."""
 
-    def __init__(self, history: int = 2880, *, total: int = 40_000, explained: int = 64, queue: int = 256) -> None:
+    def __init__(self, history: int = 2880, *, total: int = 25_000, explained: int = 64, queue: int = 256) -> None:
         self._history, self._total, self._explained, self._queue = history, total, explained, queue
         self._run = secrets.token_hex(4)
         self._lock = Lock()
@@ -189,7 +189,7 @@ class Feed:
         self._sequence += 1
         fleet = content["fleet"]
         frame = self._frame(fleet, content)
-        track = self._tracks.setdefault(fleet, _Track({"actions": [], "conditions": []}, frame))
+        track = self._tracks.setdefault(fleet, _Track({"actions": [], "flips": [], "conditions": []}, frame))
         if _decides(content, track.document):
             track.explained.append(frame)
         track.document, track.latest = content, frame
@@ -215,7 +215,7 @@ def _decides(content: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     """Does this tick act, or begin or cease to hold for want of signals? Recommend mode repeats its advice every tick;
     the first time it is given is the one to explain.
     """
-    acts = bool(content["actions"]) and content["actions"] != before["actions"]
+    acts = any(content[deeds] and content[deeds] != before[deeds] for deeds in ("actions", "flips"))
     return acts or _sees(content) != _sees(before)
 
 

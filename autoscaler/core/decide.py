@@ -15,7 +15,7 @@ from autoscaler.core.calibration import Calibration, calibrated
 from autoscaler.core.calibration import learn as learn_speed
 from autoscaler.core.capacity import Shape
 from autoscaler.core.demand import Demand, shape_of
-from autoscaler.core.explain import RoleView, explain, explain_late
+from autoscaler.core.explain import RoleView, explain, explain_floors, explain_late, explain_traffic, traffic_view
 from autoscaler.core.fleet import Role
 from autoscaler.core.flip import FlipTrack, Outlook, Room, choose, follow, remember
 from autoscaler.core.forecast import Series, advance, forecast
@@ -80,7 +80,9 @@ def decide(observation: Observation, memory: Memory, policy: Policy) -> Decision
         flips = remember(flips, begun, policy.flip, now)
     trust = policy.calibration.trust
     stages = (finding for role in roles for finding in explain(role, views[role], memory.shape, trust))
-    findings = (*explain_late(whose), *stages, *told, *lawful.findings)
+    seen = traffic_view(observation, memory.shape, series.get(REQUESTS), series.get(HITS), policy)
+    fleetwide = (*explain_late(whose), *explain_traffic(seen))
+    findings = (*fleetwide, *stages, *told, *explain_floors(policy, now), *lawful.findings)
     memory = replace(memory, series=series, tracks=tracks, flips=flips)
     return Decision(replace(lawful, findings=findings), memory, views)
 

@@ -61,8 +61,7 @@ def size(role: Role, scene: Scene, series: Series, startups: StartUps) -> tuple[
     act_s = time_to_act(series, offered, startups, policy)
     soon_s = scene.flip_s(role, series.step_s or FIRST_TICK_S)
     if isinstance(offered, Known):
-        aims = (act_s, 2 * act_s) if soon_s is None else (act_s, 2 * act_s, soon_s, 2 * soon_s)
-        series = advance(series, now, offered.value, policy.forecast, aims)
+        series = advance(series, now, offered.value, policy.forecast, aims_s(act_s, soon_s))
     ahead = forecast(series, now, policy.forecast, act_s)
     if isinstance(load, Unknown) or scene.profile is None:
         return series, RoleView(load, ahead)
@@ -78,6 +77,11 @@ def size(role: Role, scene: Scene, series: Series, startups: StartUps) -> tuple[
     if soon_s is not None:
         sized = replace(sized, soon=then(soon_s), back=max(then(soon_s), then(2 * soon_s)))
     return series, RoleView(load, ahead, replica, sized)
+
+
+def aims_s(act_s: float, soon_s: float | None) -> tuple[float, ...]:
+    """How far ahead a role's load is looked at, seconds: twice for what starts, and twice for what flips where anything can."""
+    return (act_s, 2 * act_s) if soon_s is None else (act_s, 2 * act_s, soon_s, 2 * soon_s)
 
 
 def time_to_act(series: Series, signal: Reading, startups: StartUps, policy: Policy) -> float:

@@ -41,7 +41,7 @@ ALONE_S: Mapping[SloKind, Callable[[ReplicaProfile, Shape], float]] = {
 
 def _flips(spec: Spec, _: Policy) -> Iterator[Objection]:
     if spec.behaviour.flip.enabled:
-        text = "this version cannot flip replicas between roles; the policy will only scale"
+        text = "no target on Kubernetes can flip in this version; there the policy will only scale, a simulated fleet flips"
         yield Objection(("spec", "behaviour", "flip", "enabled"), text)
 
 

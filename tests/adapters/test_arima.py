@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import os
 import random
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -172,3 +175,76 @@ def test_a_worker_that_says_nothing_is_replaced(fitter: ArimaFitter) -> None:
     assert (fitter.counts.restarts, fitter.counts.failed) == (1, 1)
     assert fitter.submit(task((1.0, 2.0), "a"))
     assert [key for key, _ in collected(fitter, 1)] == ["a"]
+
+
+# A controller with a socket and a file of its own, whose fitter has made a fit; it tells its worker's process id and waits.
+CONTROLLER = """
+import socket, sys, time
+from autoscaler.adapters.arima import ArimaFitter
+from autoscaler.core.arima import FitTask
+if __name__ == "__main__":
+    lease, server = open(sys.argv[1], "w"), socket.create_server(("127.0.0.1", 0))
+    fitter = ArimaFitter()
+    assert fitter.submit(FitTask("a", tuple(float(n % 7) for n in range(90)), 15.0, 5400.0, None))
+    while not fitter.fitted():
+        time.sleep(0.01)
+    print(fitter._worker.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Such a controller and its worker's process id."""
+    script = tmp_path / "controller.py"
+    script.write_text(CONTROLLER)
+    command = [sys.executable, str(script), str(tmp_path / "lease")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    yield process, int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def open_files(pid: int) -> list[str]:
+    return [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc: what a process holds cannot be seen here")
+def test_the_worker_holds_nothing_of_the_controllers_but_its_end_of_the_pipe(
+    controller: tuple[subprocess.Popen[str], int], tmp_path: Path
+) -> None:
+    process, worker = controller
+    assert str(tmp_path / "lease") in open_files(process.pid)
+    held = open_files(worker)
+    assert str(tmp_path / "lease") not in held
+    assert sum(name.startswith("socket:") for name in held) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "SIGTERM without a handler"])
+def test_the_worker_does_not_outlive_the_controller_however_that_ended(
+    controller: tuple[subprocess.Popen[str], int], number: signal.Signals
+) -> None:
+    process, worker = controller
+    process.send_signal(number)
+    process.wait()
+    until(lambda: not alive(worker))
+
+
+def test_ctrl_c_is_for_the_controller_alone(controller: tuple[subprocess.Popen[str], int]) -> None:
+    process, worker = controller
+    os.kill(worker, signal.SIGINT)
+    time.sleep(0.3)
+    assert alive(worker)
+    assert process.poll() is None
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs; one that has ended and waits to be told of, by whoever adopted it, does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.is_file() or stat.read_text().rpartition(")")[2].split()[0] != "Z"

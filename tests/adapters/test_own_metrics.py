@@ -17,7 +17,7 @@ from autoscaler.adapters import own_metrics
 from autoscaler.adapters.own_metrics import OwnMetrics
 from autoscaler.core.action import Action, Mode, Outcome, Verdict
 from autoscaler.core.decide import Memory, decide
-from autoscaler.core.fleet import Fleet, Lack, Phase, Role, Shortage
+from autoscaler.core.fleet import Fleet, Flipping, Lack, Phase, Role, Shortage
 from autoscaler.core.observation import Gap, Observation, Signals
 from autoscaler.core.policy import Policy
 from autoscaler.core.reason import Finding, Reason, Stage
@@ -26,6 +26,7 @@ from tests.fakes import KEY, fleet, policy, pool, signals
 
 FLEET = fleet(pool(Role.PREFILL, 3, serving=2, starting=1, draining=1, gpus=4), pool(Role.DECODE, 2, gpus=2))
 QUIET_RPS, BUSY_RPS = 9.0, 22.0
+UNDER_WAY = Flipping("flip-1", Role.PREFILL, Role.DECODE, 1, 1, Phase.DRAINING, 950.0, 940.0)
 
 
 @dataclass
@@ -353,8 +354,15 @@ def full() -> OwnMetrics:
     """One that has something to tell under every name."""
     page = Page()
     learned = tick(BUSY_RPS, wanted=policy(gpu_budget=64), verdicts=[Verdict.APPLIED])
-    pools = {role: replace(pool, forecast_error=120.0, startup_s=70.0) for role, pool in learned.pools.items()}
-    statuses = [replace(learned, pools=pools), tick(key="models/quiet", wanted=policy(mode=Mode.RECOMMEND))]
+    pools = {
+        role: replace(pool, forecast_error=120.0, forecast_coverage=0.9, startup_s=70.0, demand_soon=3.0, speed_measured=1.2)
+        for role, pool in learned.pools.items()
+    }
+    traffic = learned.traffic and replace(learned.traffic, cached_ahead=learned.traffic.requests)
+    statuses = [
+        replace(learned, pools=pools, traffic=traffic, flips=(UNDER_WAY,)),
+        tick(key="models/quiet", wanted=policy(mode=Mode.RECOMMEND)),
+    ]
     page.report(*statuses)
     page.metrics.timed(lambda: statuses)()
     return page.metrics

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from autoscaler.apps.feed import Feed, Frame
+from autoscaler.core.action import Flip, Outcome, Verdict
+from autoscaler.core.fleet import Role
+from autoscaler.core.reason import Reason
 from tests.apps.ticks import BUSY_RPS, FLEET, blind, report, status
 
 
@@ -78,6 +82,17 @@ def test_a_hold_for_want_of_signals_is_explained_where_it_begins_and_where_it_en
         feed.report(blind(15.0 * i) if 2 <= i < 5 else status(15.0 * i))
     explained = [i for i, frame in enumerate(feed.history(FLEET)) if "findings" in read(frame)["status"]]
     assert explained == [2, 5, 7]
+
+
+def test_a_tick_that_flips_keeps_its_findings() -> None:
+    flip = Flip(Role.PREFILL, Role.DECODE, 1, 1, Reason.FLIP, {Role.PREFILL: 2, Role.DECODE: 2})
+    feed = Feed()
+    for now in (0.0, 15.0, 30.0, 45.0):
+        outcomes = (Outcome(flip, Verdict.APPLIED),) if now == 15.0 else ()
+        feed.report(replace(status(now), outcomes=outcomes))
+    frames = [read(frame)["status"] for frame in feed.history(FLEET)]
+    assert [[one["verdict"] for one in frame["flips"]] for frame in frames] == [[], ["Applied"], [], []]
+    assert ["findings" in frame for frame in frames] == [False, True, False, True]
 
 
 def test_explained_decisions_are_bounded() -> None:

@@ -13,7 +13,7 @@ import pytest
 from autoscaler.apps.live import STATIC
 
 NODE = shutil.which("node")
-DASH = "\N{EN DASH}"
+DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(NODE is None, reason="no node on PATH to run the page's scripts with")]
 POOL: dict[str, Any] = {"waiting": 3, "phases": {"serving": 2}}
 
@@ -104,3 +104,37 @@ def test_a_pool_tells_what_keeps_its_replicas_away_and_what_else_there_is() -> N
 
 def test_numbers_read_short_and_what_is_unknown_reads_as_a_dash() -> None:
     assert run("format.js", f"[{', '.join(READS)}]") == list(READS.values())
+
+
+AHEAD = {"model": "ar", "horizon_s": 116.2, "error": 667.0, "coverage": 0.9834}
+
+
+@pytest.mark.parametrize(
+    ("ahead", "text"),
+    [
+        pytest.param(AHEAD, "says ar, 116 s ahead, off by 667, bound held 98.3 %", id="earned"),
+        pytest.param(AHEAD | {"error": None, "coverage": None}, "says ar, 116 s ahead, unproven yet", id="unproven"),
+        pytest.param(AHEAD | {"model": None}, "nothing forecast", id="no model speaks"),
+        pytest.param(None, "nothing forecast", id="a pool that cannot be read"),
+    ],
+)
+def test_a_forecast_is_shown_with_the_model_and_by_what_right_it_speaks(ahead: dict[str, Any] | None, text: str) -> None:
+    assert run("format.js", "page.earned(ahead)", ahead=ahead) == text
+
+
+@pytest.mark.parametrize(
+    ("applied", "measured", "text"),
+    [
+        pytest.param(1.21, 1.24, f"work takes 1.24{TIMES} the profile's time (92 % sure), sized with 1.21{TIMES}", id="measured"),
+        pytest.param(1.0, None, "speed as in the profile, none measured yet", id="not measured"),
+        pytest.param(None, None, "", id="not sized"),
+    ],
+)
+def test_the_engines_speed_is_shown_as_measured_and_as_sized_by(applied: float | None, measured: float | None, text: str) -> None:
+    pool = {"speed_applied": applied, "speed_measured": measured, "speed_confidence": 0.92}
+    assert run("format.js", "page.pace(pool)", pool=pool) == text
+
+
+def test_a_flip_is_shown_by_what_becomes_of_how_many() -> None:
+    flip = {"from_role": "encode", "to_role": "decode", "from_replicas": 1, "to_replicas": 2}
+    assert run("format.js", "page.flipped(flip)", flip=flip) == "1 → 2 decode"

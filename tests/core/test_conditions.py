@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from autoscaler.core.action import Outcome, Verdict
+from autoscaler.core.action import Flip, Outcome, Verdict
 from autoscaler.core.conditions import GRAVITY, Condition, conditions, held
 from autoscaler.core.decide import Memory, decide
 from autoscaler.core.fleet import Fleet, Lack, Role, Shortage
@@ -60,6 +60,13 @@ def test_a_write_that_did_not_go_through_shows(verdict: Verdict) -> None:
     assert able == Condition("AbleToScale", False, verdict, "prefill: why")
 
 
+def test_a_flip_that_did_not_go_through_names_both_roles() -> None:
+    decision = decide(Observation(1000.0, FLEET, signals(FLEET, 9.0)), Memory(), policy())
+    flip = Flip(Role.PREFILL, Role.DECODE, 1, 1, Reason.FLIP, {Role.PREFILL: 3, Role.DECODE: 2})
+    able = conditions(FLEET, decision, [Outcome(flip, Verdict.REFUSED, "it drains already")])[0]
+    assert able == Condition("AbleToScale", False, Verdict.REFUSED, "prefill to decode: it drains already")
+
+
 @pytest.mark.parametrize(
     ("verdicts", "able"),
     [
@@ -84,6 +91,14 @@ def test_a_write_under_way_has_not_failed(verdicts: list[Verdict], able: tuple[b
 def test_blindness_and_partial_sight_show_with_their_reason(signs: Signals, reason: Reason) -> None:
     active = said(signs)["ScalingActive"]
     assert (active.status, active.reason) == (False, reason)
+
+
+def test_a_fleet_that_sleeps_is_not_blind() -> None:
+    """No replica reports, and none is missed: whoever is woken by blindness sleeps on, too."""
+    none = fleet(*(pool(role, 0) for role in Role))
+    active = said(signals(none, 0.0), none, replace(policy(), zero_after_s=60.0))["ScalingActive"]
+    assert (active.status, active.reason) == (True, "Idle")
+    assert said(signals(none, 0.0), none)["ScalingActive"].status is False, "nobody may sleep here"
 
 
 REFUSED = fleet(replace(pool(Role.DECODE, 3), shortages=(Shortage(Lack.NOT_CREATED, 1, 1000.0, "exceeded quota: gpus"),)))

@@ -343,8 +343,8 @@ def test_a_demand_is_told_with_the_whole_chain_for_each_role() -> None:
     seen = both(2)
     findings = decide(Observation(0.0, seen, signals(seen, 22.0)), Memory(), policy()).plan.findings
     chain = [Stage.OBSERVE, Stage.FORECAST, Stage.CAPACITY, Stage.CAPACITY, Stage.DEMAND, Stage.TARGET]
-    assert [f.stage for f in findings] == [*chain, *chain, Stage.PLAN, Stage.PLAN]
-    assert [f.role for f in findings] == [Role.PREFILL] * 6 + [Role.DECODE] * 6 + list(Role)
+    assert [f.stage for f in findings] == [Stage.FORECAST, Stage.CAPACITY, *chain, *chain, Stage.PLAN, Stage.PLAN]
+    assert [f.role for f in findings] == [None, None] + [Role.PREFILL] * 6 + [Role.DECODE] * 6 + list(Role)
 
 
 # The speed of a replica, measured

@@ -7,15 +7,16 @@ from dataclasses import replace
 import pytest
 
 from autoscaler.core.attribution import Attribution
+from autoscaler.core.calendar import WEEK_S, Floor
 from autoscaler.core.capacity import Bound
 from autoscaler.core.demand import Demand, Load
-from autoscaler.core.explain import RoleView, explain, explain_late, reason_of
+from autoscaler.core.explain import RoleView, TrafficView, explain, explain_floors, explain_late, explain_traffic, reason_of
 from autoscaler.core.fleet import Role
 from autoscaler.core.forecast import Forecast
 from autoscaler.core.hysteresis import Target
 from autoscaler.core.observation import Gap, Known, Unknown
 from autoscaler.core.reason import Finding, Reason, Stage
-from tests.fakes import GONE, SHAPE, carries
+from tests.fakes import GONE, SHAPE, carries, policy
 
 LOAD = Load(Known(22_000.0), 3.0, 2.0, 1000.0, None)
 VIEW = RoleView(
@@ -49,7 +50,8 @@ def test_a_whole_view_tells_every_stage_in_order() -> None:
 def test_the_inputs_hold_every_number_that_the_next_stage_used() -> None:
     inputs = {f.stage: f.inputs for f in told(VIEW)}
     assert inputs[Stage.OBSERVE] == {"offered_tokens_per_s": 22_000.0, "waiting": 3.0, "running": 2.0}
-    assert inputs[Stage.FORECAST] == {"mean": 21_500.0, "upper": 24_000.0, "horizon_s": 120.0, "model": "ses-30s"}
+    said: dict[str, float | str] = {"mean": 21_500.0, "upper": 24_000.0, "horizon_s": 120.0, "model": "ses-30s", "error": 800.0}
+    assert inputs[Stage.FORECAST] == said
     assert inputs[Stage.CAPACITY].items() >= {"tokens_per_s": 5000.0, "utilisation": 0.5, "uncached_tokens": 1000.0}.items()
     assert inputs[Stage.DEMAND].items() >= {"replicas": 4.8, "FORECAST": 4.8}.items()
     assert inputs[Stage.TARGET] == {"target": 4, "recommended": 5}
@@ -84,6 +86,61 @@ def test_an_slo_that_cannot_be_met_is_said_so() -> None:
 def test_a_model_without_a_record_does_not_claim_one() -> None:
     unproven = Forecast(7.0, 7.0, 120.0, "last-value", None, Reason.MODEL_UNPROVEN)
     assert told(replace(VIEW, forecast=unproven))[1].text.endswith("no error known yet")
+
+
+def test_a_model_with_a_record_tells_how_often_its_upper_bound_held() -> None:
+    assert VIEW.forecast is not None
+    finding = told(replace(VIEW, forecast=replace(VIEW.forecast, coverage=0.914)))[1]
+    assert finding.text.endswith("its mean error is 800, its upper bound held 91% of the time")
+    assert finding.inputs["coverage"] == 0.914
+
+
+def test_what_is_needed_soon_and_lasting_is_told_where_it_differs() -> None:
+    assert VIEW.demand is not None
+    finding = told(replace(VIEW, demand=replace(VIEW.demand, lasting=5.2, soon=4.8, back=5.0, panic=True)))[3]
+    assert finding.text.endswith(
+        "FORECAST 4.80); 5.20 lasting; 5.00 until a flip could be undone; several times what serves, so no patience"
+    )
+    assert (finding.inputs["lasting"], finding.inputs["soon"], finding.inputs["back"]) == (5.2, 4.8, 5.0)
+
+
+REQUESTS = Forecast(42.5, 55.0, 120.0, "arima", 3.25, Reason.MODEL_EARNED, 0.9)
+HITS = Forecast(0.4, 0.45, 120.0, "last-value", None, Reason.MODEL_UNPROVEN)
+
+
+def test_requests_are_told_as_expected_for_the_whole_fleet() -> None:
+    (finding,) = explain_traffic(TrafficView(REQUESTS))
+    assert (finding.stage, finding.reason, finding.role) == (Stage.FORECAST, Reason.MODEL_EARNED, None)
+    assert finding.text == (
+        "42.5, at most 55 requests/s in 120 s says arima; its mean error is 3.25, its upper bound held 90% of the time"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason", "whence"),
+    [
+        pytest.param(TrafficView(None, 0.38, HITS), Reason.CACHE_MEASURED, "as last measured", id="measured"),
+        pytest.param(TrafficView(None, 0.38, HITS, quarantined=True), Reason.CACHE_QUARANTINED, "as expected", id="doubted"),
+        pytest.param(
+            TrafficView(None, 0.38, None, quarantined=True), Reason.CACHE_MEASURED, "as last", id="doubted, nothing to go by"
+        ),
+    ],
+)
+def test_the_cached_share_tells_whether_it_was_measured_or_expected(seen: TrafficView, reason: Reason, whence: str) -> None:
+    (finding,) = explain_traffic(seen)
+    assert (finding.stage, finding.reason, finding.inputs["cached_share"]) == (Stage.CAPACITY, reason, 0.38)
+    assert f"sized with 38.0% of the prompt tokens cached, {whence}" in finding.text
+
+
+def test_of_traffic_that_is_not_known_nothing_is_said() -> None:
+    assert list(explain_traffic(TrafficView())) == []
+
+
+def test_a_calendar_floor_in_force_is_told_with_both_numbers() -> None:
+    wanted = replace(policy(2), floors={Role.DECODE: (Floor(0.0, WEEK_S / 2, 5),), Role.PREFILL: (Floor(0.0, WEEK_S, 1),)})
+    (finding,) = explain_floors(wanted, 4 * 86_400.0)
+    assert (finding.role, finding.reason, finding.inputs) == (Role.DECODE, Reason.CALENDAR_FLOOR, {"floor": 5, "min": 2})
+    assert list(explain_floors(wanted, 3 * 86_400.0)) == []
 
 
 def test_what_was_turned_away_and_what_waits_for_others_is_told_beside_the_load() -> None:

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.core.arima import LEAST_BINS, REFIT_S, ArimaFit
-from autoscaler.core.backtest import NO_COSTS, PROMISES, Lens, elected
 from autoscaler.core.candidates import AR, ARIMA, LAST, MODELS, SES
 from autoscaler.core.forecast import (
     Forecast,
@@ -27,6 +26,7 @@ from autoscaler.core.forecast import (
     rebuilt,
     time_to_act_s,
 )
+from autoscaler.core.lens import NO_COSTS, PROMISES, Lens, elected
 from autoscaler.core.reason import Reason
 from autoscaler.core.series import KEPT, Bins
 

@@ -15,12 +15,13 @@ from autoscaler.core.calibration import Calibration, restored
 from autoscaler.core.capacity import Shape
 from autoscaler.core.decide import Memory, decide
 from autoscaler.core.fleet import Fleet, Role
+from autoscaler.core.flip import MOST_BACK_OFF, FlipTrack
 from autoscaler.core.hysteresis import Brakes, Damping, Step, Track
 from autoscaler.core.observation import Observation
 from autoscaler.core.policy import Policy
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.startup import KEPT, LONGEST_S, StartUps
-from autoscaler.core.state import FORMAT, MEASURED, MOST_MOVES, MOST_REPLICAS, record, resume
+from autoscaler.core.state import FORMAT, MEASURED, MOST_FLIPS, MOST_MOVES, MOST_REPLICAS, record, resume
 from autoscaler.policy.crd.status import STATE_BYTES
 from tests.fakes import SHAPE, fleet, policy, pool, signals
 
@@ -31,6 +32,13 @@ FULL = Memory(
     tracks={DECODE: Track(moves=((NOW - 90.0, 4), (NOW - 30.5001, -1)), desired_last=5, looked_last_s=NOW)},
     startups={DECODE: StartUps((61.0, 74.5)), PREFILL: StartUps((130.0,))},
     speeds={PREFILL: restored((0.02, 5e-5, 1e-9), (1.61803, 1.6, 1.5), NOW - 900.4)},
+    flips=FlipTrack(
+        lasting={DECODE: ((NOW, 3.0),)},
+        begun=((NOW - 70.0, PREFILL, DECODE), (NOW - 10.0004, DECODE, PREFILL)),
+        doubled=1,
+        reversed_s=NOW - 10.0004,
+    ),
+    idle_since_s=NOW - 3600.0,
 )
 FULL_RECORD = {
     "format": 1,
@@ -42,6 +50,11 @@ FULL_RECORD = {
                 "speed": {"profile": [0.02, 5e-5, 1e-9], "factors": [1.62, 1.6, 1.5], "since_s": NOW - 900.0},
             },
             "decode": {"desired": 5, "moves": [[NOW - 90.0, 4], [NOW - 30.5, -1]], "start_up_s": [61.0, 74.5]},
+        },
+        "flips": {
+            "begun": [[NOW - 70.0, "prefill", "decode"], [NOW - 10.0, "decode", "prefill"]],
+            "doubled": 1,
+            "reversed_s": NOW - 10.0,
         },
     },
 }
@@ -79,6 +92,9 @@ def test_what_was_kept_comes_back_and_nothing_that_was_seen() -> None:
     assert (track.recommendations, track.seen_since_s, track.seen_last_s) == ((), None, None)
     assert memory.series == {}
     assert memory.speeds == {PREFILL: restored((0.02, 5e-5, 1e-9), (1.62, 1.6, 1.5), NOW - 900.0)}
+    assert memory.flips.begun == ((NOW - 70.0, PREFILL, DECODE), (NOW - 10.0, DECODE, PREFILL))
+    assert (memory.flips.doubled, memory.flips.reversed_s, memory.flips.lasting) == (1, NOW - 10.0, {})
+    assert memory.idle_since_s is None, "who came while nobody looked is not known"
 
 
 def test_a_speed_that_is_not_trusted_yet_is_not_kept() -> None:
@@ -104,7 +120,7 @@ def test_a_speed_that_cannot_be_read_holds_the_fleet(path: str, value: object, w
 
 
 def test_the_measured_tokens_of_a_shape_are_its_fields() -> None:
-    assert [*MEASURED, "cv2"] == [field.name for field in fields(Shape)]
+    assert [*MEASURED, "cv2", "held_tokens"] == [field.name for field in fields(Shape)]
 
 
 @pytest.mark.parametrize("raw", [None, {"format": 1}, {"format": 1, "epoch": 7, "desired": {"decode": 3}}])
@@ -142,6 +158,14 @@ BROKEN = [
     pytest.param("memory.pools.decode.moves", [[NOW]], "a list is not [seconds, change]", id="a move without a change"),
     pytest.param("memory.pools.decode.moves", [[math.inf, 1]], "inf is not a number", id="a move at no time"),
     pytest.param("memory.pools.decode.moves", [[NOW, 2**31]], "2147483648 is not a whole number", id="a move too far"),
+    pytest.param("memory.flips", [1], "a list is not an object", id="a list for flips"),
+    pytest.param("memory.flips.begun", 3, "3 is not a list", id="a number for flips begun"),
+    pytest.param("memory.flips.begun", [[NOW, "prefill"]], "a list is not [seconds, from, to]", id="a flip to nowhere"),
+    pytest.param("memory.flips.begun", [[NOW, 1, "decode"]], "a list is not [seconds, from, to]", id="a number for a role"),
+    pytest.param("memory.flips.begun", [[math.nan, "prefill", "decode"]], "nan is not a number", id="a flip at no time"),
+    pytest.param("memory.flips.doubled", MOST_BACK_OFF + 1, "4 is not a whole number from 0 to 3", id="doubled too often"),
+    pytest.param("memory.flips.doubled", True, "True is not a whole number", id="true is no count"),
+    pytest.param("memory.flips.reversed_s", None, "None is not a number", id="reversed at no time"),
     pytest.param("memory.pools.decode.start_up_s", [-1], "-1 is not a number from 0 to 86400", id="served before it was born"),
 ]
 
@@ -162,7 +186,9 @@ json_values = st.recursive(
     max_leaves=8,
 )
 POOL_FIELDS = [f"memory.pools.decode.{name}" for name in ("desired", "moves", "start_up_s")]
-PATHS = ["format", "memory", "memory.shape", "memory.shape.prompt_tokens", "memory.pools", "memory.pools.decode", *POOL_FIELDS]
+FLIP_FIELDS = ["memory.flips", *(f"memory.flips.{name}" for name in ("begun", "doubled", "reversed_s"))]
+PARENTS = ["format", "memory", "memory.shape", "memory.shape.prompt_tokens", "memory.pools", "memory.pools.decode"]
+PATHS = [*PARENTS, *POOL_FIELDS, *FLIP_FIELDS]
 
 
 @given(json_values, st.none() | st.sampled_from(PATHS))
@@ -190,12 +216,19 @@ tracks = st.builds(
     desired_last=st.none() | counts,
 )
 startups = st.builds(StartUps, st.lists(st.floats(0, LONGEST_S), max_size=KEPT).map(tuple))
+flip_tracks = st.builds(
+    FlipTrack,
+    begun=st.lists(st.tuples(times, st.sampled_from(Role), st.sampled_from(Role)), max_size=12).map(tuple),
+    doubled=st.integers(0, MOST_BACK_OFF),
+    reversed_s=times,
+)
 tokens = st.floats()
 memories = st.builds(
     Memory,
     shape=st.none() | st.builds(Shape, tokens, tokens, tokens),
     tracks=st.dictionaries(st.sampled_from(Role), tracks),
     startups=st.dictionaries(st.sampled_from(Role), startups),
+    flips=flip_tracks,
 )
 
 
@@ -210,7 +243,11 @@ def test_a_record_is_small_and_comes_back_as_it_went(memory: Memory) -> None:
 def test_a_record_with_all_that_it_may_hold_fits_for_twice_as_many_roles() -> None:
     full = Track(moves=((-1.234567890123456e14, -MOST_REPLICAS),) * 500, desired_last=MOST_REPLICAS)
     learned = StartUps((86399.123456,) * KEPT)
-    kept = record(Memory(Shape(1.23456e8, 1.23456e8, 1.23456e8), {}, dict.fromkeys(Role, full), dict.fromkeys(Role, learned)))
+    speeds = dict.fromkeys(Role, restored((1.23456789e-5,) * 3, (0.123456,) * 3, -1.234567890123456e14))
+    flips = FlipTrack({}, ((-1.234567890123456e14, PREFILL, PREFILL),) * 100, MOST_BACK_OFF, -1.234567890123456e14)
+    shape, pools = Shape(1.23456e8, 1.23456e8, 1.23456e8), (dict.fromkeys(Role, full), dict.fromkeys(Role, learned))
+    kept = record(Memory(shape, {}, *pools, speeds, flips))
+    assert len(kept["memory"]["flips"]["begun"]) == MOST_FLIPS
     assert len(kept["memory"]["pools"]["decode"]["moves"]) <= MOST_MOVES
     assert 2 * len(json.dumps(kept)) + LEDGERS_SHARE <= STATE_BYTES
     assert record(resumed(kept)) == kept

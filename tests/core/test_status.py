@@ -65,6 +65,8 @@ def test_a_model_that_has_earned_to_speak_is_told_with_its_error() -> None:
             assert told.forecast_error is None
     assert told.forecast_error is not None
     assert 0 < told.forecast_error <= 6_000.0  # requests of 1,000 tokens, 22 to 28 of them
+    assert told.forecast_coverage is not None
+    assert (0 <= told.forecast_coverage <= 1, told.forecast_reason) == (True, "ModelEarned")
 
 
 def test_what_is_not_known_is_none_and_not_zero() -> None:

@@ -1,9 +1,10 @@
 """When is a fleet's status written to its PDAutoscaler, and when are its Events?
 
 `report` only keeps the newest status; WRITERS threads write, each for another fleet, while this controller leads. At once
-when something changes that a reader acts on (mode, reason, counts, a condition); otherwise, when only times, shares and what
-was learned moved on, in the fleet's own slot of every minute, so that 500 quiet fleets are 500 writes a minute and never many
-at once. The first one of a term is written at once whatever it says: it is the claim that shuts a predecessor out (ledger.py).
+when something changes that a reader acts on (mode, reason, counts, a flip, a condition); otherwise, when only times, shares
+and what was learned moved on, in the fleet's own slot of every minute, so that 500 quiet fleets are 500 writes a minute and
+never many at once. The first one of a term is written at once whatever it says: it is the claim that shuts a predecessor out
+(ledger.py).
 
 Never more than one write in SPACING_S: 20 a second tell of 500 fleets in 25 s after a fail-over, and are a small part of
 what an API server grants one client. Nothing piles up: of a fleet there is one status to write, the newest, and few Events.
@@ -259,7 +260,9 @@ def _seen(told: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a reader of this status acts on."""
     pools = {role: [pool.get(count) for count in COUNTS] for role, pool in (told.get("pools") or {}).items()}
     conditions = {one["type"]: (one["status"], one["reason"]) for one in told.get("conditions") or ()}
-    return {name: told.get(name) for name in ("observedGeneration", "mode", "reason")} | {
+    flips = [(one["from"], one["to"], one["phase"]) for one in told.get("flips") or ()]
+    return {name: told.get(name) for name in ("observedGeneration", "mode", "reason", "asleep")} | {
         "pools": pools,
         "conditions": conditions,
+        "flips": flips,
     }

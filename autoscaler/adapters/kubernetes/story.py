@@ -19,11 +19,13 @@ from typing import Any
 
 from autoscaler.core.action import Flip, Mode, Outcome, Verdict
 from autoscaler.core.conditions import Condition
-from autoscaler.core.fleet import Phase, SloKind
+from autoscaler.core.fleet import Flipping, Phase, SloKind
+from autoscaler.core.pool_status import Attainment, PoolStatus
 from autoscaler.core.reason import Reason
-from autoscaler.core.status import Attainment, PoolStatus, Status
+from autoscaler.core.status import Status
 
 MESSAGE_CHARS = 1024  # the API server takes 32,768; nobody reads them
+FLIPS_SHOWN = 16  # the oldest; all are counted in the metrics
 SHOWN: Mapping[str, str] = {Mode.AUTO: "target", Mode.RECOMMEND: "recommended"}
 
 # The tick went no further than this.
@@ -37,6 +39,7 @@ STOPPED = (
 WISHED = (Reason.SCALE_UP, Reason.SCALE_DOWN)  # in mode Recommend: what would be done
 # Why nothing was done, or less than was wished: the first that was found is the word.
 HELD = (
+    Reason.IDLE,
     Reason.SIGNALS_UNREACHABLE,
     Reason.SIGNALS_TIMEOUT,
     Reason.SIGNALS_SERVER_ERROR,
@@ -55,6 +58,7 @@ HELD = (
     Reason.LAST_SERVING,
     Reason.SLO_INFEASIBLE,
     Reason.MODE,
+    Reason.FLIP_IN_FLIGHT,
     Reason.FIRST_WINDOW,
     Reason.SCALE_DOWN_STABILIZED,
     Reason.SCALE_UP_STABILIZED,
@@ -68,7 +72,7 @@ HELD = (
 def story(status: Status, stored: Mapping[str, Any], generation: int) -> dict[str, Any]:
     """The status of the object whose spec is at `generation` and whose status was `stored`, without its `state`."""
     before, when = conditions_of(stored), timestamp(status.now)
-    return {
+    told = {
         "observedGeneration": generation,
         "mode": str(status.mode),
         "reason": word(status),
@@ -77,15 +81,19 @@ def story(status: Status, stored: Mapping[str, Any], generation: int) -> dict[st
         "pools": {role.value: _pool(pool, status.mode) for role, pool in status.pools.items()},
         "conditions": [_condition(one, before.get(one.type, {}), generation, when) for one in status.conditions],
     }
+    flips = {"flips": [_flip(one) for one in status.flips[:FLIPS_SHOWN]]} if status.flips else {}
+    return told | flips | ({"asleep": True} if status.asleep else {})
 
 
 def word(status: Status) -> str:
     """What decided the tick, in one word."""
     found = {finding.reason for finding in status.plan.findings}
     deeds = sorted(status.outcomes, key=lambda outcome: outcome.verdict is Verdict.APPLIED)  # what went wrong first
+    flips = (str(flip.reason) for flip in status.plan.flips)
     short = (str(one.reason) for one in status.conditions if one.type == "Degraded" and one.status)
     return next(
-        chain(_among(STOPPED, found), map(deed, deeds), _among(WISHED, found), short, _among(HELD, found)), str(Reason.HOLD)
+        chain(_among(STOPPED, found), map(deed, deeds), flips, _among(WISHED, found), short, _among(HELD, found)),
+        str(Reason.HOLD),
     )
 
 
@@ -135,7 +143,39 @@ def _pool(pool: PoolStatus, mode: str) -> dict[str, Any]:
         told["missing"] = "; ".join(f"{one.replicas} {one.lack}: {one.text}" for one in pool.shortages)[:MESSAGE_CHARS]
     if pool.startup_s is not None:
         told["startupSeconds"] = round(pool.startup_s, 1)
+    if pool.min_in_force > pool.min_replicas:
+        told["floor"] = pool.min_in_force
+    return told | _numbers(pool)
+
+
+def _numbers(pool: PoolStatus) -> dict[str, Any]:
+    """What the count goes by, for people: the need and what bound it, the forecast, the engines' speed."""
+    told: dict[str, Any] = _amounts(needs=pool.demand, speed=pool.speed_applied)
+    if pool.bound is not None:
+        told["boundBy"] = str(pool.bound)
+    if pool.forecast_model is not None:
+        ahead = _amounts(tokensPerSecond=pool.forecast_mean, upperTokensPerSecond=pool.forecast_upper)
+        ahead |= _amounts(coverage=pool.forecast_coverage, horizonSeconds=pool.forecast_horizon_s)
+        told["forecast"] = {"model": str(pool.forecast_model), **ahead}
     return told
+
+
+def _amounts(**values: float | None) -> dict[str, float]:
+    """Those that are known, to three figures: more would change at every look and tell nobody anything. The schema takes no
+    negative number, and one that it refuses would cost the whole status.
+    """
+    return {name: float(f"{max(0.0, value):.3g}") for name, value in values.items() if value is not None and math.isfinite(value)}
+
+
+def _flip(flip: Flipping) -> dict[str, Any]:
+    return {
+        "from": str(flip.from_role),
+        "to": str(flip.to_role),
+        "fromReplicas": flip.from_replicas,
+        "toReplicas": flip.to_replicas,
+        "phase": str(flip.phase),
+        "since": timestamp(flip.started_s),
+    }
 
 
 def _condition(condition: Condition, before: Mapping[str, Any], generation: int, when: str) -> dict[str, Any]:

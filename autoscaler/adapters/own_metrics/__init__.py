@@ -13,10 +13,19 @@ sample, never a zero. Durations are in seconds of the controller's clock, ratios
     pd_autoscaler_ticks_skipped_total                     counter
     pd_autoscaler_status_writes_total                     counter    result
     pd_autoscaler_internal_errors_total                   counter
+    pd_autoscaler_arima_fits_total                        counter    result
+    pd_autoscaler_arima_warnings_total                    counter
+    pd_autoscaler_arima_worker_restarts_total             counter
     pd_autoscaler_mode_info                               gauge      fleet mode
     pd_autoscaler_condition                               gauge      fleet condition
     pd_autoscaler_condition_info                          gauge      fleet condition reason
     pd_autoscaler_offered_requests_per_second             gauge      fleet
+    pd_autoscaler_forecast_mean_requests_per_second       gauge      fleet
+    pd_autoscaler_forecast_upper_requests_per_second      gauge      fleet
+    pd_autoscaler_cached_share_ratio                      gauge      fleet
+    pd_autoscaler_cached_share_forecast_ratio             gauge      fleet
+    pd_autoscaler_cached_share_quarantined                gauge      fleet
+    pd_autoscaler_asleep                                  gauge      fleet
     pd_autoscaler_budget_gpus                             gauge      fleet
     pd_autoscaler_held_gpus                               gauge      fleet role
     pd_autoscaler_replicas                                gauge      fleet role phase
@@ -26,15 +35,24 @@ sample, never a zero. Durations are in seconds of the controller's clock, ratios
     pd_autoscaler_target_replicas                         gauge      fleet role
     pd_autoscaler_recommended_replicas                    gauge      fleet role
     pd_autoscaler_min_replicas                            gauge      fleet role
+    pd_autoscaler_min_in_force_replicas                   gauge      fleet role
     pd_autoscaler_max_replicas                            gauge      fleet role
     pd_autoscaler_demand_replicas                         gauge      fleet role
+    pd_autoscaler_demand_lasting_replicas                 gauge      fleet role
+    pd_autoscaler_demand_soon_replicas                    gauge      fleet role
     pd_autoscaler_demand_bound_info                       gauge      fleet role bound
     pd_autoscaler_load_tokens_per_second                  gauge      fleet role
     pd_autoscaler_forecast_mean_tokens_per_second         gauge      fleet role
     pd_autoscaler_forecast_upper_tokens_per_second        gauge      fleet role
     pd_autoscaler_forecast_error_tokens_per_second        gauge      fleet role
+    pd_autoscaler_forecast_coverage_ratio                 gauge      fleet role
     pd_autoscaler_forecast_horizon_seconds                gauge      fleet role
     pd_autoscaler_forecast_model_info                     gauge      fleet role model
+    pd_autoscaler_speed_measured_ratio                    gauge      fleet role
+    pd_autoscaler_speed_applied_ratio                     gauge      fleet role
+    pd_autoscaler_speed_confidence                        gauge      fleet role
+    pd_autoscaler_flips_in_flight                         gauge      fleet from_role to_role
+    pd_autoscaler_flip_age_seconds                        gauge      fleet from_role to_role
     pd_autoscaler_waiting_requests                        gauge      fleet role
     pd_autoscaler_running_requests                        gauge      fleet role
     pd_autoscaler_kv_usage_ratio                          gauge      fleet role
@@ -45,6 +63,7 @@ sample, never a zero. Durations are in seconds of the controller's clock, ratios
     pd_autoscaler_slo_threshold_seconds                   gauge      fleet slo
     pd_autoscaler_slo_objective_ratio                     gauge      fleet slo
     pd_autoscaler_actions_total                           counter    fleet role direction verdict
+    pd_autoscaler_flips_total                             counter    fleet from_role to_role verdict
     pd_autoscaler_reversals_total                         counter    fleet role
     pd_autoscaler_holds_total                             counter    fleet role reason
 
@@ -59,6 +78,7 @@ A fleet that is managed no more is gone from the page at the next tick. A fleet 
 patience with a silent series, is gone too: a controller that hangs, or that leads no longer, must not look like news.
 """
 
+from autoscaler.adapters.own_metrics.fits import Fits
 from autoscaler.adapters.own_metrics.sink import OwnMetrics
 
-__all__ = ["OwnMetrics"]
+__all__ = ["Fits", "OwnMetrics"]

@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from autoscaler.core.action import Mode
-from autoscaler.core.fleet import Lack, Phase
-from autoscaler.core.status import Attainment, PoolStatus, Status
+from autoscaler.core.explain import TrafficView
+from autoscaler.core.fleet import Flipping, Lack, Phase, Role
+from autoscaler.core.pool_status import Attainment, PoolStatus
+from autoscaler.core.status import Status
 
 Sample = tuple[tuple[str, ...], float | None]
 PREFIX = "pd_autoscaler_"
@@ -71,6 +74,20 @@ def _missing(status: Status) -> Iterator[Sample]:
             yield (role, lack), sum(short.replicas for short in pool.shortages if short.lack is lack)
 
 
+def _traffic(value: Callable[[TrafficView], float | None]) -> Callable[[Status], Iterable[Sample]]:
+    """One sample for all roles together."""
+    return lambda status: [((), value(status.traffic))] if status.traffic is not None else ()
+
+
+def _flips(value: Callable[[Status, list[Flipping]], float | None]) -> Callable[[Status], Iterable[Sample]]:
+    """One sample per ordered pair of roles, of the flips under way between them."""
+    return lambda status: ((pair, value(status, _between(status, pair))) for pair in permutations(status.pools, 2))
+
+
+def _between(status: Status, pair: tuple[Role, ...]) -> list[Flipping]:
+    return [flip for flip in status.flips if (flip.from_role, flip.to_role) == pair]
+
+
 def _latencies(value: Callable[[Attainment], float | None]) -> Callable[[Status], Iterable[Sample]]:
     return lambda status: (((slo.kind, source), value(slo)) for source, slo in _measured(status))
 
@@ -111,8 +128,21 @@ GAUGES = (
     Gauge("target_replicas", "Replicas the controller acts towards (mode Auto).", ("role",), _targets(Mode.AUTO)),
     Gauge("recommended_replicas", "Replicas it would ask for (mode Recommend).", ("role",), _targets(Mode.RECOMMEND)),
     Gauge("min_replicas", "The policy's lower bound.", ("role",), _pools(lambda p: p.min_replicas)),
+    Gauge(
+        "min_in_force_replicas",
+        "The same at this hour: a calendar floor may raise it.",
+        ("role",),
+        _pools(lambda p: p.min_in_force),
+    ),
     Gauge("max_replicas", "The policy's upper bound.", ("role",), _pools(lambda p: p.max_replicas)),
     Gauge("demand_replicas", "Replicas the load needs, before damping.", ("role",), _pools(lambda p: p.demand)),
+    Gauge(
+        "demand_lasting_replicas",
+        "The most it needs until a replica that goes now could be back; nothing shrinks below.",
+        ("role",),
+        _pools(lambda p: p.demand_lasting),
+    ),
+    Gauge("demand_soon_replicas", "What it needs when a flip has taken effect.", ("role",), _pools(lambda p: p.demand_soon)),
     Gauge("demand_bound_info", "What bound the demand.", ("role", "bound"), _words(lambda p: p.bound)),
     Gauge("load_tokens_per_second", "Offered load in the role's own tokens.", ("role",), _pools(lambda p: p.load)),
     Gauge("forecast_mean_tokens_per_second", "Load expected one horizon ahead.", ("role",), _pools(lambda p: p.forecast_mean)),
@@ -128,8 +158,60 @@ GAUGES = (
         ("role",),
         _pools(lambda p: p.forecast_error),
     ),
+    Gauge(
+        "forecast_coverage_ratio",
+        "Share of its latest promises whose upper bound held.",
+        ("role",),
+        _pools(lambda p: p.forecast_coverage),
+    ),
     Gauge("forecast_horizon_seconds", "How far ahead the forecast looks.", ("role",), _pools(lambda p: p.forecast_horizon_s)),
     Gauge("forecast_model_info", "The model that earned to speak.", ("role", "model"), _words(lambda p: p.forecast_model)),
+    Gauge(
+        "forecast_mean_requests_per_second",
+        "Requests expected one horizon ahead.",
+        (),
+        _traffic(lambda t: t.requests.mean if t.requests else None),
+    ),
+    Gauge(
+        "forecast_upper_requests_per_second",
+        "Upper bound of the requests one horizon ahead.",
+        (),
+        _traffic(lambda t: t.requests.upper if t.requests else None),
+    ),
+    Gauge("cached_share_ratio", "Share of prompt tokens taken to be cached.", (), _traffic(lambda t: t.cached_share)),
+    Gauge(
+        "cached_share_forecast_ratio",
+        "The same as expected.",
+        (),
+        _traffic(lambda t: t.cached_ahead.mean if t.cached_ahead else None),
+    ),
+    Gauge(
+        "cached_share_quarantined",
+        "1 while what is measured of it is doubted, since caches are new or going.",
+        (),
+        _traffic(lambda t: t.quarantined),
+    ),
+    Gauge(
+        "speed_measured_ratio",
+        "Time that work takes, measured, over the profile's.",
+        ("role",),
+        _pools(lambda p: p.speed_measured),
+    ),
+    Gauge(
+        "speed_applied_ratio",
+        "Time that work is taken to need, over the profile's.",
+        ("role",),
+        _pools(lambda p: p.speed_applied),
+    ),
+    Gauge("speed_confidence", "How sure the measurement is, 0 to 1.", ("role",), _pools(lambda p: p.speed_confidence)),
+    Gauge("flips_in_flight", "Flips under way, in units.", ("from_role", "to_role"), _flips(lambda _, flips: len(flips))),
+    Gauge(
+        "flip_age_seconds",
+        "Since when the oldest flip under way has been so; no sample without one.",
+        ("from_role", "to_role"),
+        _flips(lambda status, flips: max((status.now - flip.started_s for flip in flips), default=None)),
+    ),
+    Gauge("asleep", "1 while every pool is asked for nothing.", (), lambda s: [((), s.asleep)] if s.pools else ()),
     Gauge("waiting_requests", "Requests that wait for capacity.", ("role",), _pools(lambda p: p.waiting)),
     Gauge("running_requests", "Requests in progress.", ("role",), _pools(lambda p: p.running)),
     Gauge("kv_usage_ratio", "KV cache in use, mean over replicas.", ("role",), _pools(lambda p: p.kv_usage)),

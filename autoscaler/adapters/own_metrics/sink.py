@@ -2,7 +2,7 @@
 
 The controller's thread reports, the web server's asks: `report` keeps the newest status and adds to the fleet's counts,
 `collect` takes a picture of both under the lock and makes the families outside it: no tick waits for the lock while the
-85,000 lines of 1,000 fleets are written (0.6 s CPU).
+120,000 lines of 1,000 fleets are written (0.9 s CPU).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from autoscaler import __version__
+from autoscaler.adapters.own_metrics.fits import Fits, fit_counters
 from autoscaler.adapters.own_metrics.gauges import gauges
 from autoscaler.adapters.own_metrics.tally import Tally, counters
 from autoscaler.core.reason import Reason
@@ -49,6 +50,7 @@ class OwnMetrics:
         self._last_tick_s: float | None = None
         self._skipped: Callable[[], int] = int
         self._written: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        self._fits: Callable[[], Fits] = Fits
         self._process = ProcessCollector(registry=None)
 
     def report(self, status: Status) -> None:
@@ -88,6 +90,10 @@ class OwnMetrics:
         """Where to ask how many writes of statuses and Events the cluster took, and how many it did not; 0 until told."""
         self._written = written
 
+    def count_fits(self, fits: Callable[[], Fits]) -> None:
+        """Where to ask what became of the fits of ARIMA; 0 until told."""
+        self._fits = fits
+
     def page(self) -> tuple[bytes, str]:
         """The page in Prometheus' text format, and its content type."""
         return generate_latest(self), CONTENT_TYPE_PLAIN_0_0_4
@@ -102,6 +108,7 @@ class OwnMetrics:
         yield from own
         yield from gauges(statuses)
         yield from counters(tallies)
+        yield from fit_counters(self._fits())
         yield from self._process.collect()
 
     def _ticked(self, took_s: float) -> None:

@@ -1,18 +1,20 @@
 """What happened to one fleet since the process started, counted?
 
-An *action* is a change that was tried, whatever became of it. A *hold* is a role at a tick that tried none, with the
+An *action* scales one pool and a *flip* moves replicas from one role to another; both count when they are tried, whatever
+became of them. A *hold* is a role at a tick that tried none, with the
 reason that held it: the last of the stages that had something to say, so a pool that wants more and has no GPU left
 counts as GpuBudget, one whose load fits as DesiredWithinRange.
 
 A *reversal* is an applied action that undoes the one before it on the same role within 600 s. A model that takes 5
-minutes to load has hardly served by then: more than one an hour is money for nothing.
+minutes to load has hardly served by then: more than one an hour is money for nothing. Flips are no part of it: one that
+takes seconds may well go back within minutes, and their own counter tells how often they do.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import product
+from itertools import permutations, product
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
@@ -24,11 +26,12 @@ from autoscaler.core.status import Status
 REVERSAL_WITHIN_S = 600.0
 DIRECTIONS = ("up", "down")
 # What is said at every tick and holds nothing.
-QUIET = frozenset({Reason.SIGNALS_OK, Reason.HOLD, Reason.SCALE_UP, Reason.SCALE_DOWN})
+QUIET = frozenset({Reason.SIGNALS_OK, Reason.HOLD, Reason.SCALE_UP, Reason.SCALE_DOWN, Reason.CALENDAR_FLOOR})
 HOLDING = frozenset({Stage.OBSERVE, Stage.TARGET, Stage.PLAN})
 
 COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "pd_autoscaler_actions": ("Changes tried, and how they ended.", ("role", "direction", "verdict")),
+    "pd_autoscaler_flips": ("Flips tried, and how they ended.", ("from_role", "to_role", "verdict")),
     "pd_autoscaler_reversals": ("Applied changes that undid the one before within 600 s.", ("role",)),
     "pd_autoscaler_holds": ("Ticks without a change, and what held it.", ("role", "reason")),
 }
@@ -43,14 +46,17 @@ class Tally:
 
     def add(self, status: Status) -> None:
         """Count one tick."""
-        actions, reversals, holds = self.counts.values()
+        actions, flips, reversals, holds = self.counts.values()
         for role in status.pools:
             if (role,) not in reversals:  # from 0, or `increase()` would not see the first
                 reversals[role,] = 0
                 actions.update(dict.fromkeys(product((role.value,), DIRECTIONS, Verdict), 0))
+        for pair in permutations(status.pools, 2):
+            flips.setdefault((*pair, Verdict.APPLIED), 0)  # those that end otherwise are rare, and lines of a page are not free
         for outcome in status.outcomes:
             action = outcome.action
             if isinstance(action, Flip):
+                flips[(*action.roles, outcome.verdict)] += 1
                 continue
             actions[action.role, _direction(action), outcome.verdict] += 1
             if outcome.verdict is Verdict.APPLIED:
@@ -82,7 +88,8 @@ def held(status: Status) -> Iterator[tuple[str, str]]:
     if not status.pools:
         yield from (("", finding.reason) for finding in status.plan.findings)
     acted = {role for outcome in status.outcomes for role in outcome.action.roles}
-    planned = {action.role for action in status.plan.actions}
+    wanted: tuple[Flip | Action, ...] = (*status.plan.flips, *status.plan.actions)
+    planned = {role for one in wanted for role in one.roles}
     for role in status.pools.keys() - acted:
         if role not in planned:
             yield role, _last_word(role, status)
@@ -93,6 +100,9 @@ def held(status: Status) -> Iterator[tuple[str, str]]:
 
 
 def _last_word(role: Role, status: Status) -> Reason:
+    """What held it last: sleep, which is of the whole fleet, or a stage's word about this role."""
+    if any(finding.reason is Reason.IDLE for finding in status.plan.findings):
+        return Reason.IDLE
     said = [
         finding.reason
         for finding in status.plan.findings

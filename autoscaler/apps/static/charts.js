@@ -3,8 +3,10 @@
 //
 // A curve is {name, color, format, ...look}; its colours are functions, since dark and light may change while we watch.
 
+import { color, hatch } from "./colors.js";
 import { element, setText } from "./dom.js";
 import { timeOfDay, UNKNOWN } from "./format.js";
+import { paintMarks } from "./marks.js";
 
 const uPlot = window.uPlot;
 const CURSOR = "live";
@@ -17,7 +19,7 @@ export class Chart {
   /**
    * `spec`: title, curves, yRange(min, max), format (of the value axis), and where wanted: height, log, whole (numbers),
    * bands, key (indices of curves in the order the key tells them), known (the curves that are all null where nothing
-   * is known; default all), limit (the curve beyond which the ground is tinted).
+   * is known; default all), limit (the curve beyond which the ground is tinted), says (whether a line below tells more).
    */
   constructor(host, spec, onCursor) {
     this.spec = spec;
@@ -25,8 +27,10 @@ export class Chart {
     this.title = element("h3", "", spec.title);
     this.keys = spec.curves.map(keyOf);
     this.key = element("ul", "key", ...(spec.key?.map((i) => this.keys[i]) ?? this.keys).map((key) => key.item));
+    this.says = spec.says ? element("p", "says") : null;
     this.canvas = element("div", "canvas");
-    this.figure = element("figure", "panel chart", element("figcaption", "", this.title, this.key), this.canvas);
+    this.figure = element("figure", "panel chart", element("figcaption", "", this.title, this.key, this.says), this.canvas);
+    this.marks = [];
     this.canvas.setAttribute("role", "img");
     this.canvas.setAttribute("aria-label", `${spec.title} over time; the newest values stand above`);
     host.append(this.figure);
@@ -35,9 +39,14 @@ export class Chart {
     new ResizeObserver(() => this.plot.setSize(this.size())).observe(this.canvas);
   }
 
-  /** Draw `columns` = {x, ys, shown?}; `shown` are the key's values where they differ from what is drawn (stacks). */
+  /**
+   * Draw `columns` = {x, ys, shown?, marks?, says?}; `shown` are the key's values where they differ from what is drawn
+   * (stacks), `marks` what happened when (marks.js), `says` the text of the line below the heading.
+   */
   update(columns, range, now) {
     this.now = now;
+    this.marks = columns.marks ?? [];
+    if (this.says) setText(this.says, columns.says ?? "");
     this.shown = columns.shown ?? columns.ys;
     this.plot.batch(() => {
       this.plot.setData([columns.x, ...columns.ys], false);
@@ -86,6 +95,7 @@ export class Chart {
       },
       hooks: {
         drawClear: [(plot) => this.paintGround(plot)],
+        draw: [(plot) => paintMarks(plot, this.marks)],
         setCursor: [(plot) => this.moved(plot)],
       },
     };
@@ -149,51 +159,6 @@ export class Chart {
     ctx.fillStyle = color("--beyond");
     ctx.fillRect(bbox.left, bbox.top, bbox.width, Math.max(0, plot.valToPos(limit, "y", true) - bbox.top));
   }
-}
-
-/** A colour of the style sheet. */
-export function color(name) {
-  if (!colors.has(name)) colors.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
-  return colors.get(name);
-}
-
-/** `share` of one colour over another, opaque, so that a stack's lower part covers the upper. */
-export function mix(name, ground, share) {
-  const parts = [color(name), color(ground)].map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
-  return `rgb(${parts[0].map((part, i) => Math.round(part * share + parts[1][i] * (1 - share))).join(",")})`;
-}
-
-/** Diagonal lines of one colour on another. */
-export function hatch(ctx, name, ground) {
-  const id = `${name} on ${ground}`;
-  if (!patterns.has(id)) patterns.set(id, ctx.createPattern(hatchTile(name, ground), "repeat"));
-  return patterns.get(id);
-}
-
-/** Forget every colour: the style sheet has changed. */
-export function forgetColors() {
-  colors.clear();
-  patterns.clear();
-}
-
-const colors = new Map();
-const patterns = new Map();
-
-function hatchTile(name, ground) {
-  const side = 6 * Math.ceil(devicePixelRatio);
-  const tile = Object.assign(document.createElement("canvas"), { width: side, height: side });
-  const ctx = tile.getContext("2d");
-  ctx.fillStyle = color(ground);
-  ctx.fillRect(0, 0, side, side);
-  ctx.strokeStyle = color(name);
-  ctx.lineWidth = side / 5;
-  ctx.beginPath();
-  for (const shift of [-side, 0, side]) {
-    ctx.moveTo(shift - 1, side + 1);
-    ctx.lineTo(shift + side + 1, -1);
-  }
-  ctx.stroke();
-  return tile;
 }
 
 function axisLook() {

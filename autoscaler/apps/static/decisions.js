@@ -2,7 +2,7 @@
 // long as that is still known. Going blind and seeing again are decisions too: the controller chose to hold.
 
 import { byId, element, keepChildren, setText } from "./dom.js";
-import { moment, UNKNOWN } from "./format.js";
+import { flipped, moment, UNKNOWN } from "./format.js";
 import { hueOf } from "./panels.js";
 
 const KEPT = 200;
@@ -33,6 +33,7 @@ export class Decisions {
     this.lastNow = status.now;
     const newest = this.entries[0];
     this.noticeSight(status);
+    for (const flip of status.flips ?? []) this.noticeAction({ ...flip, role: flip.from_role, flip: flipped(flip) }, status);
     for (const action of status.actions) this.noticeAction(action, status);
     this.entries.length = Math.min(this.entries.length, KEPT);
     if (live && this.entries[0] !== newest) this.announce();
@@ -49,7 +50,7 @@ export class Decisions {
   }
 
   noticeAction(action, status) {
-    const change = `${action.from_replicas} → ${action.to_replicas}`;
+    const change = action.flip ?? `${action.from_replicas} → ${action.to_replicas}`;
     const verdict = action.verdict ?? "Recommended";
     const last = this.entries.find((entry) => entry.role === action.role);
     if (!action.verdict && last?.change === change && last.reason === action.reason) {

@@ -65,3 +65,23 @@ export function troubles(pool) {
   const short = pool.shortages.map((one) => `${one.replicas} ${words(one.lack)}${one.text && `: ${one.text}`}`);
   return pool.note ? [...short, pool.note] : short;
 }
+
+/** What a flip does, in a few words: "1 → 2 encode". */
+export const flipped = (flip) => `${flip.from_replicas} → ${flip.to_replicas} ${flip.to_role}`;
+
+/** Which model speaks and by what right: "says arima, 120 s ahead, off by 310, bound held 91 %". */
+export function earned(ahead) {
+  if (!ahead?.model) return "nothing forecast";
+  const parts = [`says ${ahead.model}, ${Math.round(ahead.horizon_s)} s ahead`];
+  parts.push(known(ahead.error) ? `off by ${count(ahead.error)}` : "unproven yet");
+  if (known(ahead.coverage)) parts.push(`bound held ${percent(ahead.coverage)}`);
+  return parts.join(", ");
+}
+
+/** How fast the engines were found to be, against the profile; nothing where nothing is sized by it. */
+export function pace(pool) {
+  if (!known(pool.speed_applied)) return "";
+  if (!known(pool.speed_measured)) return "speed as in the profile, none measured yet";
+  const sure = `${Math.round(pool.speed_confidence * 100)} % sure`;
+  return `work takes ${figures(pool.speed_measured)}× the profile's time (${sure}), sized with ${figures(pool.speed_applied)}×`;
+}

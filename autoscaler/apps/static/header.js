@@ -1,7 +1,7 @@
 // Is the fleet well? Five seconds: one sentence with a mark, the conditions as chips, and the figures that matter.
 
 import { byId, element, keepChildren, setText } from "./dom.js";
-import { count, figures, moment, percent, percentile, seconds, UNKNOWN } from "./format.js";
+import { count, figures, flipped, moment, percent, percentile, seconds, UNKNOWN } from "./format.js";
 import { hueOf, userLatency } from "./panels.js";
 
 const MARKS = { good: "✓", warn: "!", bad: "✕", wait: "…" };
@@ -66,11 +66,15 @@ function levelOf(condition) {
 
 /** What is changing right now, or would be if the mode allowed it, in words. */
 function underWay(status) {
+  if (status.asleep) return "Asleep: nobody has asked for anything for long";
   const advice = status.actions.filter((action) => !action.verdict);
   const would = advice.map((action) => `would scale ${action.role} ${action.from_replicas} → ${action.to_replicas}`);
+  const wished = (status.flips ?? []).filter((flip) => !flip.verdict);
+  would.unshift(...wished.map((flip) => `would flip ${flip.from_role} ${flipped(flip)}`));
   const moving = Object.entries(status.pools).flatMap(([role, pool]) =>
     Object.entries(pool.phases).filter(([phase]) => phase !== "serving").map(([phase, many]) => `${many} ${role} ${phase}`));
-  return [...moving, ...would].join(", ") || "Nothing is changing";
+  const flips = (status.flips_in_flight ?? []).map((flip) => `${flip.from_role} flips to ${flip.to_role}`);
+  return [...moving, ...flips, ...would].join(", ") || "Nothing is changing";
 }
 
 function latencyOf(pool, status) {

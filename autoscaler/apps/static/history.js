@@ -47,6 +47,9 @@ export class History {
   }
 }
 
+/** When each point was. */
+export const times = (points) => points.map((point) => point.now);
+
 /** One column over points: `read(status)`, null where there is no status or nothing is known. */
 export const column = (points, read) => points.map((point) => (point.status ? read(point.status) ?? null : null));
 

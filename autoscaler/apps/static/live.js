@@ -1,7 +1,7 @@
 // How does the page follow its fleet? Fetch what was, then take every frame as it comes, and draw at most ten times a
 // second, however fast the ticks are.
 
-import { forgetColors } from "./charts.js";
+import { forgetColors } from "./colors.js";
 import { Decisions } from "./decisions.js";
 import { byId, element, setText } from "./dom.js";
 import { moment } from "./format.js";

@@ -1,9 +1,11 @@
-// Which charts does a fleet get? Three for the whole, three per role; the roles are those the status names.
+// Which charts does a fleet get? Four for the whole, three per role; the roles are those the status names.
 
-import { Chart, color, hatch, mix } from "./charts.js";
+import { Chart } from "./charts.js";
+import { color, hatch, mix } from "./colors.js";
 import { element, keepChildren, setText } from "./dom.js";
-import { count, figures, percent, percentile, seconds, troubles } from "./format.js";
-import { column, poolColumn } from "./history.js";
+import { count, figures, pace, percent, percentile, seconds, troubles } from "./format.js";
+import { aheadOf, bandAhead, foreseen, foreseenCurves } from "./foreseen.js";
+import { column, poolColumn, times } from "./history.js";
 
 const PALETTE = 6;
 const SHORTEST_S = 300; // a chart of a run that has just begun is this wide
@@ -58,6 +60,7 @@ export class Panels {
     const pools = history.lastPools();
     this.add(this.fleetHost, offered());
     this.add(this.fleetHost, perRole("Waiting requests", this.roles, (pool) => pool.waiting, count, upFrom(0, 5)));
+    this.add(this.fleetHost, cached());
     this.add(this.fleetHost, perRole("KV cache in use", this.roles, (pool) => pool.kv_usage, percent, () => [0, 1]));
     for (const role of this.roles) {
       const hue = hueOf(this.roles, role);
@@ -84,25 +87,43 @@ function tellHead(head, pool) {
 }
 
 function facts(pool) {
-  const demand = pool.demand === null ? "demand not known" : `needs ${figures(pool.demand)}, bound by ${pool.bound}`;
+  const lasting = pool.demand_lasting > pool.demand * 1.02 ? `, ${figures(pool.demand_lasting)} lasting` : "";
+  const demand = pool.demand === null ? "demand not known" : `needs ${figures(pool.demand)}${lasting}, bound by ${pool.bound}`;
+  const floor = pool.min_in_force > pool.min_replicas ? ` (the calendar's ${pool.min_in_force}, not ${pool.min_replicas})` : "";
+  const bounds = `${pool.desired} asked for, ${pool.min_in_force}${floor} to ${pool.max_replicas} allowed`;
   const gpus = `${pool.gpus} GPU${pool.gpus === 1 ? "" : "s"}`;
-  const starts = pool.startup_s === null ? "" : ` · starts in ${seconds(pool.startup_s)}`;
-  return `${pool.desired} asked for, ${pool.min_replicas} to ${pool.max_replicas} allowed · ${demand} · ${gpus}${starts}`;
+  const starts = pool.startup_s === null ? "" : `starts in ${seconds(pool.startup_s)}`;
+  return [bounds, demand, gpus, starts, pace(pool)].filter(Boolean).join(" · ");
 }
 
 function offered() {
-  const ink = () => color("--ink");
-  const curves = [{ name: "offered", color: ink, fill: () => color("--wash"), format: figures, mark: true }];
+  const curves = foreseenCurves("offered", () => color("--ink"), figures, { fill: () => color("--wash") });
   return {
-    spec: { title: "Requests per second", curves, format: count, yRange: upFrom(0, 1) },
-    columns: (points) => ({ x: times(points), ys: [column(points, (status) => status.offered_rps)] }),
+    spec: {
+      title: "Requests per second", curves, known: [0], format: count, yRange: upFrom(0, 1), bands: bandAhead(), says: true,
+    },
+    columns: (points) => foreseen(points, column(points, (status) => status.offered_rps), (status) => status.traffic?.requests),
+  };
+}
+
+/** The share that sizing goes by. Doubted: caches are new or going, so it is taken as it was expected before. */
+function cached() {
+  const curves = [{ name: "sized with", color: () => color("--ink"), fill: () => color("--wash"), format: percent, mark: true }];
+  return {
+    spec: { title: "Prompt tokens cached", curves, format: percent, yRange: () => [0, 1], says: true },
+    columns: (points) => {
+      const newest = points.findLast((point) => point.status)?.status.traffic;
+      const doubt = newest?.quarantined && newest.cached_ahead;
+      const says = doubt ? "As expected before: new caches are empty" : "As last measured";
+      return { x: times(points), ys: [column(points, (status) => status.traffic?.cached_share)], says };
+    },
   };
 }
 
 function perRole(title, roles, read, format, yRange) {
   const curves = roles.map((role) => ({ name: role, color: () => color(hueOf(roles, role)), format, mark: true }));
   return {
-    spec: { title, curves, format, yRange },
+    spec: { title, curves, format, yRange, says: true }, // nothing to say: it keeps the charts of a row in line
     columns: (points) => ({ x: times(points), ys: roles.map((role) => poolColumn(points, role, read)) }),
   };
 }
@@ -122,10 +143,10 @@ function replicas(role, hue) {
   const key = [...topDown.keys()].reverse().concat(serving + 2, serving + 1);
   return {
     spec: {
-      title: "Replicas", curves: [...phases, ...lines], key, known: [serving], format: count, whole: true,
+      title: "Replicas", curves: [...phases, ...lines], key, known: [serving], format: count, whole: true, says: true,
       yRange: (_, high) => [0, Math.max(2, high ?? 0) + 0.5],
     },
-    columns: (points) => stack(points, role, topDown),
+    columns: (points) => ({ ...stack(points, role, topDown), ...flips(points, role, hue) }),
   };
 }
 
@@ -149,28 +170,29 @@ function stack(points, role, topDown) {
   return { x: times(points), ys: [...drawn, max, target], shown: [...own, told, target] };
 }
 
+/** Flips that were made, a wedge each, and those under way in words. */
+function flips(points, role, hue) {
+  const marks = points.flatMap((point) => (point.status?.flips ?? [])
+    .filter((flip) => flip.verdict === "Applied" && [flip.from_role, flip.to_role].includes(role))
+    .map((flip) => ({ at: point.now, up: flip.to_role === role, hue })));
+  const newest = points.findLast((point) => point.status)?.status;
+  const moving = (newest?.flips_in_flight ?? []).filter((flip) => [flip.from_role, flip.to_role].includes(role));
+  const ways = moving.map((flip) =>
+    `${flip.from_role} to ${flip.to_role}, ${flip.phase} for ${seconds(newest.now - flip.since_s)}`);
+  const ups = marks.filter((mark) => mark.up).length;
+  const made = marks.length ? `Flips: ▲ ${ups} to this role, ▼ ${marks.length - ups} from it` : "No flips in this time";
+  return { marks, says: [made, ...ways].join(" · ") };
+}
+
 /** The load as it was, and the forecast where it is for: a tick's mean and upper bound stand one horizon later. */
 function load(role, hue) {
-  const own = () => color(hue);
-  const curves = [
-    { name: "actual", color: own, format: count, mark: true },
-    { name: "forecast", color: () => color("--ink"), dash: [3, 3], width: 1, format: count, swatch: "dashed", ahead: true },
-    { name: "upper bound", color: () => color("--band"), width: 0, format: count, swatch: "filled", ahead: true },
-  ];
+  const curves = foreseenCurves("actual", () => color(hue), count);
   return {
     spec: {
       title: "Load against forecast, tokens/s", curves, known: [0], format: count, yRange: upFrom(0, 10),
-      bands: [{ between: [3, 2], color: () => color("--band") }],
+      bands: bandAhead(), says: true,
     },
-    columns: (points) => {
-      const ahead = points.filter((point) => point.status?.pools[role]?.forecast_horizon_s != null);
-      const due = ahead.map((point) => point.now + point.status.pools[role].forecast_horizon_s);
-      const mean = poolColumn(ahead, role, (pool) => pool.forecast_mean);
-      const upper = poolColumn(ahead, role, (pool) => pool.forecast_upper);
-      const actual = poolColumn(points, role, (pool) => pool.load);
-      const [x, ...ys] = window.uPlot.join([[times(points), actual], [due, mean, upper]]);
-      return { x, ys };
-    },
+    columns: (points) => foreseen(points, poolColumn(points, role, (pool) => pool.load), (status) => aheadOf(status.pools[role])),
   };
 }
 
@@ -202,6 +224,5 @@ export function userLatency(status, kind) {
   return status.user_ttft?.kind === kind ? status.user_ttft.value_s : null;
 }
 
-const times = (points) => points.map((point) => point.now);
 const upFrom = (low, least) => (_, high) => [low, Math.max(least, (high ?? 0) * 1.08)];
 const around = (low, high) => (low === null || high === null ? [0.1, 10] : [Math.max(1e-4, low / 1.3), high * 1.3]);

@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 from autoscaler.core.action import Mode
-from autoscaler.core.fleet import Role
+from autoscaler.core.fleet import Phase, Role
 
 STATE_BYTES = 8192
 MAX_CONDITIONS = 16
+MAX_FLIPS = 16
 
 Schema = dict[str, Any]
 
@@ -29,6 +30,8 @@ def status_schema() -> Schema:
         slo=_text("Share of requests within each latency objective, as a short text; - where too few were seen to say."),
         lastTick={**_text("When the controller last looked."), "format": "date-time"},
         pools=_object("The pools by role.", **{role.value: _pool() for role in Role}),
+        flips=_flips(),
+        asleep={"description": "Every pool is asked for nothing, since nobody asks. Absent: no.", "type": "boolean"},
         conditions=_conditions(),
         state=_state(),
     )
@@ -43,8 +46,37 @@ def _pool() -> Schema:
         serving=_count("Replicas that take new work."),
         ready=_text('"serving/desired", the text that kubectl shows.'),
         missing=_text("Why replicas that are wanted do not come, in the cluster's words. Absent: none is missing."),
-        startupSeconds=_seconds("From the making of a replica to its first work, as learned here. Absent: not yet known."),
+        startupSeconds=_amount("From the making of a replica to its first work, as learned here. Absent: not yet known."),
+        floor=_count("Replicas that the calendar asks for at this hour. Absent: no floor is above min."),
+        needs=_amount("Replicas that the load needs, before damping and bounds: to be read, not to be acted on."),
+        boundBy=_text("Which of the needs is the largest."),
+        forecast=_forecast(),
+        speed=_amount("Time that work is taken to need, over the profile's: 1.2 is a fifth slower."),
     )
+
+
+def _forecast() -> Schema:
+    return _object(
+        "The load as expected. Absent: not known.",
+        model=_text("The model that speaks."),
+        horizonSeconds=_amount("How far ahead."),
+        tokensPerSecond=_amount("What it expects, in the role's own tokens."),
+        upperTokensPerSecond=_amount("Its upper bound, which is what replicas are provided for."),
+        coverage=_amount("Share of its latest promises whose upper bound held. Absent: too few to say."),
+    )
+
+
+def _flips() -> Schema:
+    flip = _object(
+        "Replicas of one role that become replicas of another.",
+        **{"from": _text("The role that they had."), "to": _text("The role that they get.")},
+        fromReplicas=_count("How many of the one."),
+        toReplicas=_count("How many of the other."),
+        phase={**_text("How far it is."), "enum": [str(phase) for phase in Phase]},
+        since={**_text("When it began."), "format": "date-time"},
+    )
+    kind = {"type": "array", "maxItems": MAX_FLIPS, "x-kubernetes-list-type": "atomic"}
+    return {"description": "Flips under way, the oldest first. Absent: none.", **kind, "items": flip}
 
 
 def _conditions() -> Schema:
@@ -84,7 +116,7 @@ def _count(description: str, bits: int = 32) -> Schema:
     return {"description": description, "type": "integer", "format": f"int{bits}", "minimum": 0}
 
 
-def _seconds(description: str) -> Schema:
+def _amount(description: str) -> Schema:
     return {"description": description, "type": "number", "minimum": 0}
 
 

@@ -14,15 +14,16 @@ from typing import Any
 
 import pytest
 
-from autoscaler.adapters.kubernetes.story import MESSAGE_CHARS, story
-from autoscaler.core.action import Mode, Outcome, Plan, Verdict
+from autoscaler.adapters.kubernetes.story import FLIPS_SHOWN, MESSAGE_CHARS, story
+from autoscaler.core.action import Flip, Mode, Outcome, Plan, Verdict
 from autoscaler.core.conditions import Condition
 from autoscaler.core.decide import Memory, decide
-from autoscaler.core.fleet import Fleet, Lack, Role, Shortage
+from autoscaler.core.fleet import Fleet, Flipping, Lack, Phase, Role, Shortage
 from autoscaler.core.observation import Gap, Histogram, Observation, Signals
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.status import Status, refused, status_of, unreadable
 from autoscaler.policy.crd import definition
+from autoscaler.policy.crd.status import MAX_FLIPS
 from tests.fakes import KEY, fleet, policy, pool, signals
 
 GOLDEN = Path(__file__).parents[2] / "contracts" / "crd" / "status"
@@ -54,6 +55,24 @@ def counted(within: float, samples: float = 100.0) -> Histogram:
     return Histogram((0.05, float("inf")), (within, samples))
 
 
+FLIP = Flip(Role.PREFILL, Role.DECODE, 1, 2, Reason.FLIP, {Role.PREFILL: 3, Role.DECODE: 2})
+UNDER_WAY = Flipping("flip-0", Role.PREFILL, Role.DECODE, 1, 2, Phase.DRAINING, NOW - 20, NOW - 30)
+
+
+def flipping() -> Status:
+    """One flip sent off now, another still under way, and a calendar floor in force."""
+    status = ticked(load(14.0, EVEN), seen=EVEN)
+    floor = replace(status.pools[Role.PREFILL], min_in_force=2, forecast_coverage=0.9125, speed_applied=1.234)
+    pools = {**status.pools, Role.PREFILL: floor}
+    return replace(status, pools=pools, outcomes=(Outcome(FLIP, Verdict.APPLIED),), flips=(UNDER_WAY,))
+
+
+def asleep() -> Status:
+    none, wanted = fleet(*(pool(role, 0) for role in Role)), replace(policy(), zero_after_s=60.0)
+    observation = Observation(NOW, none, load(0.0, none))
+    return status_of(observation, decide(observation, Memory(), wanted), (), wanted)
+
+
 def found(reason: Reason, text: str) -> Finding:
     return Finding(Stage.OBSERVE, reason, text)
 
@@ -74,6 +93,8 @@ TYPICAL: Mapping[str, Status] = {
     "steady": ticked(load(14.0, EVEN), seen=EVEN),
     "signals-unreachable": ticked(DARK),
     "nodes-refused": short(),
+    "flipping": flipping(),
+    "asleep": asleep(),
     "off": ticked(load(22.0), Mode.OFF),
     "fleet-unreadable": unreadable(KEY, NOW, policy(), found(Reason.FLEET_UNREADABLE, "cluster: no such object")),
     "invalid-policy": refused(KEY, NOW, found(Reason.INVALID_POLICY, "spec.slo.ttft.seconds: below what the profile can do")),
@@ -82,7 +103,14 @@ TYPICAL: Mapping[str, Status] = {
 
 def misfits(value: Any, schema: Mapping[str, Any], path: str = "status") -> list[str]:
     """Where a value is not of its schema: an unknown or missing field, another type, no member of an enum."""
-    kinds: Mapping[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float)}
+    kinds: Mapping[str, Any] = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+    }
     if not isinstance(value, kinds[schema["type"]]) or value not in schema.get("enum", [value]):
         return [path]
     if isinstance(value, list):
@@ -164,3 +192,22 @@ def test_words_of_the_cluster_are_cut_to_what_has_room() -> None:
     long = Condition("AbleToScale", False, "Refused", "x" * 40_000)
     (condition,) = story(replace(ticked(DARK), conditions=(long,)), {}, 1)["conditions"]
     assert condition["message"] == "x" * MESSAGE_CHARS
+
+
+def test_no_more_flips_are_told_than_the_crd_takes() -> None:
+    told = story(replace(ticked(load(9.0)), flips=(UNDER_WAY,) * 40), {}, 1)["flips"]
+    assert len(told) == FLIPS_SHOWN <= MAX_FLIPS
+
+
+def test_a_flip_is_the_word_of_a_tick_that_would_make_it_and_a_refused_one_of_a_tick_that_tried() -> None:
+    status = ticked(load(14.0, EVEN), Mode.RECOMMEND, seen=EVEN)
+    assert story(replace(status, plan=replace(status.plan, flips=(FLIP,))), {}, 1)["reason"] == "Flip"
+    assert story(replace(status, outcomes=(Outcome(FLIP, Verdict.REFUSED),)), {}, 1)["reason"] == "WriteRefused"
+
+
+@pytest.mark.parametrize("wild", [float("nan"), float("inf"), -5.0])
+def test_a_number_that_the_crd_does_not_take_never_costs_the_whole_status(wild: float) -> None:
+    status = ticked(load(9.0))
+    pools = {role: replace(one, demand=wild, forecast_mean=wild, speed_applied=wild) for role, one in status.pools.items()}
+    told = json.dumps(story(replace(status, pools=pools), {}, 1)["pools"], allow_nan=False)
+    assert "-5" not in told
