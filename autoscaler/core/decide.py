@@ -13,7 +13,7 @@ from autoscaler.core.action import Flip, Mode, Plan
 from autoscaler.core.attribution import attribute
 from autoscaler.core.calibration import Calibration, calibrated
 from autoscaler.core.calibration import learn as learn_speed
-from autoscaler.core.capacity import Shape
+from autoscaler.core.capacity import Bound, Shape
 from autoscaler.core.demand import Demand, shape_of
 from autoscaler.core.explain import RoleView, explain, explain_floors, explain_late, explain_traffic, traffic_view
 from autoscaler.core.fleet import Role
@@ -160,7 +160,8 @@ def _outlook(role: Role, needed: Demand, scene: Scene, track: Track) -> Outlook:
     soon = needed.replicas if needed.soon is None else needed.soon
     seen_since_s = track.seen_since_s if needed.partial is None else None
     lasting = needed.most if needed.back is None else needed.back
-    return Outlook(soon, lasting, price(scene.shape, role), seen_since_s)
+    steady = max((need for bound, need in needed.needs.items() if bound != Bound.QUEUE), default=None)
+    return Outlook(soon, lasting, price(scene.shape, role), seen_since_s, steady)
 
 
 def _plan(scene: Scene, memory: Memory, views: Mapping[Role, RoleView], flip: Flip | None) -> Plan:

@@ -134,7 +134,7 @@ def shape_of(observation: Observation, remembered: Shape | None, freshness: Fres
 
     At least one token each: an engine computes one even of a prompt that is all cached, and work without tokens would
     size a role to nothing. Where requests share a step the short ones end first: while a load rises, or has just begun, those
-    that have ended tell of shorter answers than are asked for, and what is remembered is nearer.
+    that have ended tell of shorter answers than are asked for, and what is remembered is nearer. Longer ones are believed.
     """
     measured = {"prompt_tokens": believable(observation.signals.traffic.prompt_tokens, freshness)}
     hasty = set()
@@ -145,7 +145,8 @@ def shape_of(observation: Observation, remembered: Shape | None, freshness: Fres
             hasty.add(work)
     known = {name: max(1.0, reading.value) for name, reading in measured.items() if isinstance(reading, Known)}
     if remembered is not None:
-        return replace(remembered, **{name: tokens for name, tokens in known.items() if name not in hasty})
+        known |= {name: max(known[name], getattr(remembered, name)) for name in hasty & known.keys()}
+        return replace(remembered, **known)
     return Shape(**known) if len(known) == SHAPE_FIELDS else None
 
 

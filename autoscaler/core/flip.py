@@ -15,9 +15,11 @@ What it costs is the time away (`FlipWay.takes_s`), the drain, and a prefix cach
 Then two cases.
     to spare   one role lacks, another has whole units to spare: flip as many as both allow, if a flip is faster than starting
                a replica or no GPU is free for one. (Arrow, papers.md A1: the roles trade; DESIGN.md section 9)
-    relief     both lack and nothing can be added: the flip is made if it lowers the larger of the two loads per replica by
-               `gain` at least. A fixed fleet under too much load so keeps the split that hurts least, and does not trade back:
-               the way back would have to gain as much again.
+    relief     the receiver lacks, nobody has to spare and nothing can be added: the flip is made if it lowers the larger of the
+               two loads per replica by `gain` at least. The backlog is left out of that (`steady`): it swings to whichever
+               role was given last, and would take the replica along, back and forth for ever. So a fixed fleet under too
+               much load keeps the split that hurts least, and does not trade back: the way back would have to gain as much
+               again.
 
 Brakes: `cooldown_s` between two flips; each replica keeps its role for `dwell_s`; a flip back of one younger than that
 doubles the cooldown, up to `MOST_BACK_OFF` times, until no such has happened for as long as eight dwell times; at most
@@ -60,13 +62,20 @@ class FlipLimits:
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """One role as a flip sees it: replicas it needs `soon` and `lasting`, `price` the share by which losing the caches of one
-    replica raises that, and since when it has been seen in full (None: it is not).
+    replica raises that, and since when it has been seen in full (None: it is not). `steady` is the need without the backlog,
+    `soon` where it is None.
     """
 
     soon: float
     lasting: float
     price: float = 0.0
     seen_since_s: float | None = None
+    steady: float | None = None
+
+    @property
+    def at_length(self) -> float:
+        """What a split is judged by where nothing can be added."""
+        return self.soon if self.steady is None else self.steady
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +199,7 @@ class _Weighed:
         if units > 0:
             return 0, self._told(Reason.FLIP_NO_FASTER, "a new replica is there as soon, and GPUs are free for it", 0)
         if not self._gpus_free() and self._relieves() and self._old_enough() > 0:
-            return 1, self._told(Reason.FLIP_RELIEF, "both lack and no GPU is free", 1)
+            return 1, self._told(Reason.FLIP_RELIEF, "nobody has to spare and no GPU is free", 1)
         return 0, self._told(Reason.FLIP_NOTHING_TO_SPARE, f"{self.pair[0]} has {self._spare():.2f} replicas to spare", 0)
 
     def _brakes(self) -> Iterator[tuple[Reason, str]]:
@@ -221,9 +230,11 @@ class _Weighed:
         left = self.source.desired - self.way.from_replicas
         if left < 1:
             return False
-        before = _pressure(self.fleet, self.outlooks, self.pair[1])
-        grown = self.outlooks[self.pair[1]].soon / (self.sink.desired + self.way.to_replicas)
-        return max(self._needed(left) / left, grown) < before * (1 - self.limits.gain)
+        giving, taking = (self.outlooks[role].at_length for role in self.pair)
+        price = self.outlooks[self.pair[0]].price / left if self.way.loses_cache else 0.0
+        before = max(giving / self.source.desired, taking / max(1, self.sink.desired))
+        after = max(giving * (1 + price) / left, taking / (self.sink.desired + self.way.to_replicas))
+        return after < before * (1 - self.limits.gain)
 
     def _faster(self) -> bool:
         return self.way.takes_s < self.room.startup_s.get(self.pair[1], math.inf)

@@ -81,8 +81,10 @@ def plan(
 def sleep(now: float, mode: Mode, fleet: Fleet) -> Plan:
     """The plan for a fleet that may sleep (core/idle.py): every pool at zero."""
     actions = tuple(Action(role, pool.desired, 0, Reason.IDLE) for role, pool in fleet.pools.items() if pool.desired)
+    actions = () if mode is Mode.OFF else actions
     finding = Finding(Stage.PLAN, Reason.IDLE, "nobody has asked for anything for long: every pool at zero until somebody does")
-    return Plan(now, mode, () if mode is Mode.OFF else actions, dict.fromkeys(fleet.pools, 0), (finding,))
+    findings = (finding, *_verdicts(fleet, fleet.pools, actions, mode))
+    return Plan(now, mode, actions, dict.fromkeys(fleet.pools, 0), findings)
 
 
 def _lawful(flip: Flip, fleet: Fleet, limits: Mapping[Role, PoolLimits], gpu_budget: int | None, findings: list[Finding]) -> bool:
@@ -181,11 +183,12 @@ def _grant(
     gpus = {role: pool.gpus_per_replica for role, pool in fleet.pools.items()}
     free_gpus = gpu_budget - fleet.gpus_held
     while short := [role for role, count in wanted.items() if granted[role] < count]:
-        fitting = [role for role in short if gpus[role] <= free_gpus]
+        below = [role for role in short if granted[role] < limits[role].min_replicas]
+        fitting = [role for role in below or short if gpus[role] <= free_gpus]
         if not fitting:
             findings.extend(_over_budget(role, wanted[role], granted[role], gpu_budget, free_gpus) for role in short)
             break
-        role = max(fitting, key=lambda r: (granted[r] < limits[r].min_replicas, wishes[r].demand_replicas / max(1, granted[r])))
+        role = max(fitting, key=lambda r: wishes[r].demand_replicas / max(1, granted[r]))
         granted[role] += 1
         free_gpus -= gpus[role]
     return granted
