@@ -14,7 +14,7 @@ from autoscaler.core.attribution import attribute
 from autoscaler.core.calibration import Calibration, calibrated
 from autoscaler.core.calibration import learn as learn_speed
 from autoscaler.core.capacity import Bound, Shape
-from autoscaler.core.demand import Demand, shape_of
+from autoscaler.core.demand import Demand, shape_of, still_filling
 from autoscaler.core.explain import RoleView, explain, explain_floors, explain_late, explain_traffic, traffic_view
 from autoscaler.core.fleet import Role
 from autoscaler.core.flip import FlipTrack, Outlook, Room, choose, follow, remember
@@ -31,6 +31,7 @@ from autoscaler.core.resident import held_tokens, with_held
 from autoscaler.core.sizing import Scene, price, size
 from autoscaler.core.startup import StartUps, learn
 
+HASTY_S = 300.0  # how long those that end first are not taken for all; then answers may really have become shorter
 REQUESTS, HITS = "requests", "cached-share"  # series beside those of the roles' work
 
 
@@ -48,6 +49,7 @@ class Memory:
     flips: FlipTrack = field(default_factory=FlipTrack)
     idle_since_s: float | None = None
     held_tokens: float | None = None
+    filled_s: float | None = None
     looked_s: float | None = None
 
 
@@ -91,16 +93,18 @@ def _learnt(roles: list[Role], observation: Observation, memory: Memory, policy:
     """What this look teaches before anything is sized: start-up times, the mean request, the engines' speed, idleness."""
     now, pools = observation.now, observation.fleet.pools
     startups = {role: learn(memory.startups.get(role, StartUps()), pools[role], now) for role in roles}
-    measured = shape_of(observation, _expected(memory.shape, policy.shape), policy.freshness, policy.calibration.window_s)
+    filling = still_filling(observation, policy.calibration.window_s)
+    filled_s = now if not filling or memory.filled_s is None else min(memory.filled_s, now)
+    hasty = filling if now - filled_s < HASTY_S else frozenset()
+    measured = shape_of(observation, _expected(memory.shape, policy.shape), policy.freshness, hasty)
     measured = with_held(measured, memory.held_tokens)
     shape, series = _shape(measured, observation, memory, policy)
     gap_s = 0.0 if memory.looked_s is None else now - memory.looked_s
     held = held_tokens(memory.held_tokens, gap_s, observation, policy.profile.kv_tokens, policy.freshness)
     speeds = {role: _speed(role, observation, measured, memory.speeds.get(role), policy) for role in roles}
     idle_s = idle_since(memory.idle_since_s, observation, policy.freshness)
-    return replace(
-        memory, shape=shape, series=series, startups=startups, speeds=speeds, idle_since_s=idle_s, held_tokens=held, looked_s=now
-    )
+    memory = replace(memory, shape=shape, series=series, startups=startups, speeds=speeds, idle_since_s=idle_s)
+    return replace(memory, held_tokens=held, filled_s=filled_s, looked_s=now)
 
 
 def _speed(role: Role, observation: Observation, shape: Shape | None, before: Calibration | None, policy: Policy) -> Calibration:

@@ -128,34 +128,40 @@ def load_of(
     return Load(offered, queue, seen.running, tokens_per_request, partial, turned_away, lent)
 
 
-def shape_of(observation: Observation, remembered: Shape | None, freshness: Freshness, window_s: float = 60.0) -> Shape | None:
-    """The mean request as measured now, over windows of `window_s`; what is not measured stays as remembered; None while
-    nothing is known.
+def shape_of(
+    observation: Observation, remembered: Shape | None, freshness: Freshness, hasty: frozenset[Role] = frozenset()
+) -> Shape | None:
+    """The mean request as measured now; what is not measured stays as remembered; None while nothing is known. Of the `hasty`
+    roles (`still_filling`) less work than is remembered is not believed.
 
     At least one token each: an engine computes one even of a prompt that is all cached, and work without tokens would
-    size a role to nothing. Where requests share a step the short ones end first: while a load rises, or has just begun, those
-    that have ended tell of shorter answers than are asked for, and what is remembered is nearer. Longer ones are believed.
+    size a role to nothing.
     """
     measured = {"prompt_tokens": believable(observation.signals.traffic.prompt_tokens, freshness)}
-    hasty = set()
     for role, signals in observation.signals.roles.items():
-        work = ROLE_FACTS[role].work.value
-        measured[work] = believable(signals.tokens_per_request, freshness)
-        if ROLE_FACTS[role].sizing is Sizing.BATCH and _still_filling(signals.latency, observation, window_s):
-            hasty.add(work)
+        measured[ROLE_FACTS[role].work.value] = believable(signals.tokens_per_request, freshness)
     known = {name: max(1.0, reading.value) for name, reading in measured.items() if isinstance(reading, Known)}
     if remembered is not None:
-        known |= {name: max(known[name], getattr(remembered, name)) for name in hasty & known.keys()}
-        return replace(remembered, **known)
+        doubted = {ROLE_FACTS[role].work.value for role in hasty} & known.keys()
+        return replace(remembered, **known | {name: max(known[name], getattr(remembered, name)) for name in doubted})
     return Shape(**known) if len(known) == SHAPE_FIELDS else None
 
 
-def _still_filling(ended: Histogram | Unknown, observation: Observation, window_s: float) -> bool:
-    """Whether clearly fewer requests end than come."""
+def still_filling(observation: Observation, window_s: float) -> frozenset[Role]:
+    """The roles of which clearly fewer requests ended in the last `window_s` than came. Where requests share a step the short
+    ones end first: of a load that begins or rises those that have ended tell of shorter answers than are asked for.
+    """
     arrivals = observation.signals.traffic.offered_rps
-    if not isinstance(ended, Histogram) or not isinstance(arrivals, Known):
-        return False
-    return ended.samples < FILLED * arrivals.value * window_s
+    if not isinstance(arrivals, Known):
+        return frozenset()
+    ended = {role: signals.latency for role, signals in observation.signals.roles.items()}
+    return frozenset(
+        role
+        for role, latency in ended.items()
+        if ROLE_FACTS[role].sizing is Sizing.BATCH
+        and isinstance(latency, Histogram)
+        and latency.samples < FILLED * arrivals.value * window_s
+    )
 
 
 def demand(

@@ -7,8 +7,8 @@ holds. The engines tell what is held (KV in use) and by how many (running), so t
 role that report, and smoothed: it halves its distance in `HALF_S`, for a batch of ten swings by a third from look to look.
 
 What is measured at this look counts from the next one on: more load now must not lower demand by what it teaches (law 5).
-The quotient is believed between 1/8 and 8 times prompt plus answer of the mean request; beyond that the gauge means something
-else.
+The quotient is believed between 1/64 and 64 times prompt plus answer of the mean request, for those two crowds are a factor of
+10 to 20 apart; beyond that the gauge means something else.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from autoscaler.core.observation import Freshness, Observation
 
 HALF_S = 120.0
 FEWEST = 8.0  # running in all pods together; of fewer a single long prompt makes the quotient
-FARTHEST = 8.0
+FARTHEST = 64.0
 
 
 def held_tokens(

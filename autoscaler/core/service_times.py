@@ -34,7 +34,7 @@ from autoscaler.core.observation import Freshness, Histogram, Observation, RoleS
 from autoscaler.core.profile import ReplicaProfile
 
 SLOWEST_SHARE = 0.05
-SPAN_GAIN, TOKENS_GAIN = 0.02, 0.05  # 50 and 20 windows have the word
+SPAN_GAIN, TOKENS_GAIN = 0.02, 1.0  # of 50 windows, and of the newest: what requests hold is smoothed already (resident.py)
 OTHER_TOKENS = math.log(2.0)  # requests that hold twice as much, or half, are others: their mean begins anew
 
 

@@ -11,7 +11,7 @@ result, and all jobs of one case and seed see the same requests and cold starts.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from autoscaler.core.demand import DemandLimits
 from autoscaler.core.fleet import Role
@@ -34,7 +34,7 @@ class Contender:
     name: str
     point: float | None = None
     published: bool = True
-    tuning: Managed | None = None
+    tuning: Managed | None = field(default=None, hash=False)  # it holds mappings
 
 
 @dataclass(frozen=True, slots=True)
