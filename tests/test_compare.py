@@ -145,7 +145,7 @@ def test_people_get_a_table(simulating: Play, capsys: pytest.CaptureFixture[str]
     simulating(scenario="jump", as_json=False)
     out = capsys.readouterr().out
     assert "jump@30s (required: 90.0%)" in out
-    assert re.search(r"pd-autoscaler +│ +0\.1 +│ +\d+\.\d\d% +│ +\d+\.\d\d", out)
+    assert re.search(r"pd-autoscaler +│ +0 +│ +\d+\.\d\d% +│ +\d+\.\d\d", out)
 
 
 @pytest.mark.slow

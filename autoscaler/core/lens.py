@@ -110,9 +110,7 @@ class Lens:
 
     @property
     def alike(self) -> Floats:
-        """The errors that were made from about the present level; all of them at level 0."""
-        if not self.level:
-            return self.errors
+        """The errors that were made from about the present level; of level 0 those made from just there."""
         levels = self.errors[:, LEVEL]
         return self.errors[(levels >= self.level / ALIKE) & (levels <= self.level * ALIKE)]
 

@@ -158,7 +158,7 @@ def _demand(view: RoleView) -> dict[str, Any]:
         "demand": needed.replicas,
         "bound": needed.bound,
         "needs": needed.needs,
-        "demand_soon": needed.soon,
+        "demand_soon": needed.replicas if needed.soon is None else needed.soon,
         "demand_lasting": needed.lasting,
     }
 
