@@ -16,7 +16,7 @@ The rooms, in reading order:
     core/regression.py       autoregression by least squares
     core/arima.py            going on from an ARIMA fit that was made elsewhere
     core/candidates.py       what each model expects
-    core/lens.py         which of them has earned the right to speak, and how far it is off
+    core/lens.py             which of them has earned the right to speak, and how far it is off
     core/forecast.py         what is coming, and who says so
 
     core/queueing.py         how long requests wait for one of n replicas
@@ -27,6 +27,7 @@ The rooms, in reading order:
     core/attribution.py      whose work it is that waits
     core/strain.py           what the latency itself says
     core/demand.py           how many replicas a load makes, and what bound it
+    core/resident.py         what a request in a batch really holds
     core/hits.py             the share that caches hold, and when to believe it
     core/hysteresis.py       tolerance, stabilization, cooldown, steps: demand becomes a target
     core/action.py           what can be done, and what became of it
@@ -55,6 +56,7 @@ The rooms, in reading order:
     apps/                    the live page and its machine-readable twins; probes and metrics for a cluster
     simulator/               a fleet of simulated engines under real traffic, driving the real controller
     commands/                one room per command: how it is put together
+    options.py               what can be told to several commands
     cli.py                   which commands there are, and what can be told to each
 """
 

@@ -41,6 +41,7 @@ OUTSIDE: Mapping[str, frozenset[str]] = {
     "simulator": frozenset({"numpy", "prometheus_client", "pydantic", "yaml"}),
     "scheduling": frozenset({"apscheduler"}),
     "commands": ANY,
+    "options": frozenset({"click"}),
     "cli": ANY,
     "__main__": frozenset(),
     "__init__": frozenset(),
