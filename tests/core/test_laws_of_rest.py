@@ -85,12 +85,12 @@ def test_under_constant_load_a_fleet_comes_to_rest_within_two_hours(rps: float) 
     rests({}, rps, hours=3, tick_s=45.0)
 
 
-@pytest.mark.slow  # a day of looks each
+@pytest.mark.slow  # half a day of looks each
 @pytest.mark.parametrize("gpu_budget", [None, 28], ids=["no budget", "a budget"])
 @pytest.mark.parametrize("ways", KINDS.values(), ids=KINDS.keys())
-@pytest.mark.parametrize("rps", [0.0, 5.0, 9.99, 23.0, 61.0])
-def test_under_constant_load_a_fleet_at_rest_stays_so_for_the_day(rps: float, ways: Ways, gpu_budget: int | None) -> None:
-    rests(ways, rps, hours=24, tick_s=45.0, gpu_budget=gpu_budget)
+@pytest.mark.parametrize("rps", [0.0, 9.99, 61.0])
+def test_under_constant_load_a_fleet_at_rest_stays_so_for_half_a_day(rps: float, ways: Ways, gpu_budget: int | None) -> None:
+    rests(ways, rps, hours=12, tick_s=45.0, gpu_budget=gpu_budget)
 
 
 @pytest.mark.slow  # 40,320 looks
@@ -110,7 +110,7 @@ def test_noise_inside_the_tolerance_causes_no_action(desired: int, noise: list[t
 
 
 @pytest.mark.slow  # hours of looks each
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(st.sampled_from(sorted(KINDS)), st.floats(2.0, 60.0), st.integers(0, 1000))
 def test_a_load_that_only_trembles_never_moves_a_pool_forth_and_back(kind: str, rps: float, seed: int) -> None:
     """Three per cent either way for three hours, forecast and queue included. In the first, replicas that start with cold caches

@@ -60,7 +60,7 @@ def test_a_leader_killed_between_two_writes_is_followed_to_the_same_end(
 
 
 @pytest.mark.slow  # half a minute of CPU
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(*CUTS)
 def test_wherever_it_is_killed_it_is_followed_to_the_same_end(
     world: FlippingFleet, run: list[Look], which: int, writes: int, rps: float
