@@ -132,7 +132,7 @@ def test_the_state_tells_how_large_it_may_become() -> None:
 
 def test_an_object_that_an_earlier_release_stored_is_still_the_same_policy() -> None:
     """With the defaults of that day, which the API server has written into it; what came later is at its own default."""
-    held = json.loads((CONTRACTS / "stored-v1alpha1.json").read_text())
+    held = json.loads((CONTRACTS / "stored-v1alpha1-first.json").read_text())
     of_that_day = {"flip": {"maxInFlight": 1, "cooldownSeconds": 120}}
     same = policy(forecast={"errorsKept": 40}, sizing={"headroom": 0.1}, behaviour=of_that_day)
     assert Document.model_validate({key: held[key] for key in held if key != "status"}).core() == same.core()

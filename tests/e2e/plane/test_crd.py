@@ -37,6 +37,11 @@ CLASHES: list[tuple[dict[str, Any], str, str]] = [
     ({"spec.metrics.queries": {"pods.wating": "x"}}, "spec.metrics.queries", "not a signal"),
     ({"spec.pools.prefill.min": 5}, "spec.pools.prefill.max", "below min"),
     ({"spec.pools.decode.min": 5}, "spec.pools.decode.max", "below min"),
+    (
+        {"spec.pools.prefill.floors": [{"start": "08:00", "hours": 12, "min": 5}]},
+        "spec.pools.prefill.floors",
+        "above max",
+    ),
     ({"spec.behaviour.zeroAfterSeconds": 600}, "spec.behaviour.zeroAfterSeconds", "needs a spec.gateway"),
     ({"spec.gpuBudget": 1}, "spec.gpuBudget", "GPUs of the smallest fleet"),
     ({"spec.gpuBudget": 7, "spec.pools.decode.gpusPerReplica": 7}, "spec.gpuBudget", "GPUs of the smallest fleet"),
