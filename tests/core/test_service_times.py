@@ -1,6 +1,6 @@
 """Does a window tell how fast replicas work, and does it keep silent when it cannot?
 
-The helper `look` is a fleet whose engines work exactly as a profile says, seen once: 200 prompts of 2,000 uncached tokens
+`look` is a fleet whose engines work exactly as a profile says, seen once: 200 prompts of 2,000 uncached tokens
 were prefilled in the window, and 10 requests of 2,200 tokens decode in each of two pods.
 """
 
