@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from statistics import NormalDist, fmean
@@ -118,6 +118,25 @@ class Capacity:
 
     def carried(self, replicas: float) -> float:
         """Tokens per second that so many replicas carry within the SLO."""
+        return self.law.carried(replicas)
+
+
+@dataclass(slots=True)
+class Remembering:
+    """A law that works out the replicas of each load once: of one look, which asks for the same few loads again and again."""
+
+    law: Law
+    known: dict[float, float] = field(default_factory=dict)
+
+    def replicas(self, tokens_per_s: float) -> float:
+        """As the law says."""
+        found = self.known.get(tokens_per_s)
+        if found is None:
+            found = self.known[tokens_per_s] = self.law.replicas(tokens_per_s)
+        return found
+
+    def carried(self, replicas: float) -> float:
+        """As the law says."""
         return self.law.carried(replicas)
 
 

@@ -181,7 +181,8 @@ def demand(
     resident = load.running / replica.max_resident if replica.max_resident is not None else 0.0
     now = max(replica.replicas(offered), resident)
     present = offered if now > resident else replica.carried(resident)
-    needs = {replica.bound: now, Bound.QUEUE: max(now, replica.replicas(present + backlog_per_s))}
+    queue = max(now, replica.replicas(present + backlog_per_s)) if backlog_per_s else now
+    needs = {replica.bound: now, Bound.QUEUE: queue}
     if forecast is not None:
         needs[Bound.FORECAST] = replica.replicas(forecast.upper)
     if strained is not None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from autoscaler.core.attribution import Attribution
-from autoscaler.core.capacity import Capacity, Shape, capacity
+from autoscaler.core.capacity import Capacity, Remembering, Shape, capacity
 from autoscaler.core.demand import Load, demand, load_of
 from autoscaler.core.explain import RoleView
 from autoscaler.core.fleet import ROLE_FACTS, Role, Work
@@ -67,6 +67,7 @@ def size(role: Role, scene: Scene, series: Series, startups: StartUps) -> tuple[
         return series, RoleView(load, ahead)
     usual = scene.shape.coarse() if scene.shape else Shape(1, 1, 1)
     replica = capacity(facts.sizing, scene.profile, policy.slos[facts.binding_slo], usual, policy.demand.pooling)
+    replica = replace(replica, law=Remembering(replica.law))
     strained = _strain(role, scene, load, usual, replica)
     sized = demand(load, ahead, replica, policy.demand, strained, scene.observation.fleet.pools[role].serving)
 
