@@ -77,7 +77,10 @@ def backtest(
         rebuilt = rebuild(history, fleet.policy.shape)
         playing = bar.add_task("playing", total=2 * rebuilt.played)
         sides = [replay(stage, rebuilt.pieces, counts, lambda: bar.advance(playing)) for replay in (replay_past, replay_policy)]
-    hindsight = Hindsight(history, rebuilt, stage, unseen(history, rebuilt.pieces, constant), *sides)
+    _tell(Hindsight(history, rebuilt, stage, unseen(history, rebuilt.pieces, constant), *sides), report, as_json)
+
+
+def _tell(hindsight: Hindsight, report: Path | None, as_json: bool) -> None:
     if report is not None:
         _write(report, hindsight)
     if as_json:
