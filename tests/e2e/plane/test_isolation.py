@@ -80,14 +80,15 @@ def test_targets_whose_api_breaks_or_never_answers_delay_no_other_fleet(sites: S
     hook.delay_s = NEVER_S
     convertible(plane, {"strategy": "None"})
     wait_for(lambda: not isinstance(sites.api.get(f"/apis/{GROUP}/v1/engines"), ApiFault), "the kind is served")
-    kinds = [{"name": name, "kind": "Engine", "namespaced": True, "verbs": ["get"]} for name in ("engines", "engines/scale")]
-    hanging = sites.extension("hang.example.com", kinds)
     well, broken, hung = (
         sites.site(),
         sites.site(target=ENGINE),
         sites.site(target=ENGINE | {"apiVersion": "hang.example.com/v1"}),
     )
     engines_of(broken)
+    # Only once the namespaces stand: Kubernetes' own controllers ask every API that is registered, and may wait for this one.
+    kinds = [{"name": name, "kind": "Engine", "namespaced": True, "verbs": ["get"]} for name in ("engines", "engines/scale")]
+    hanging = sites.extension("hang.example.com", kinds)
     for one in (well, broken, hung):
         one.create()
     alone = sites.running(well.namespace)
