@@ -53,7 +53,7 @@ test: $(INSTALLED) prometheus ## every test, those against a real Prometheus inc
 	exec $(BIN)/pytest -m "not plane" $(ARGS)
 
 test-unit: $(INSTALLED) ## the tests that need no server and no process of their own
-	exec $(BIN)/pytest -m "not plane and not prometheus and not slow" --hypothesis-profile=quick $(ARGS)
+	exec $(BIN)/pytest --ignore=tests/e2e -m "not plane and not prometheus and not slow" --hypothesis-profile=quick $(ARGS)
 
 # Programs in $KUBEBUILDER_ASSETS, set on purpose, are taken as they are.
 test-plane: $(INSTALLED) prometheus ## the tests on a real Kubernetes control plane, on loopback   (ARGS="-k lease")

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from email.parser import Parser
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from zipfile import ZipFile
@@ -78,7 +79,8 @@ def test_tests_run_on_the_versions_that_ship() -> None:
     assert all(pin in dev for pin in runtime)
 
 
-def _imported() -> set[str]:
+@cache
+def _imported() -> frozenset[str]:
     """Distributions that autoscaler/ imports, by their normalized names."""
     names = set()
     for source in PACKAGE.rglob("*.py"):
@@ -89,13 +91,15 @@ def _imported() -> set[str]:
                 names.add(node.module.partition(".")[0])
     owners = packages_distributions()
     outside = names - sys.stdlib_module_names - {"autoscaler"}
-    return {_distribution(owner) for name in outside for owner in owners.get(name, [name])}
+    return frozenset(_distribution(owner) for name in outside for owner in owners.get(name, [name]))
 
 
+@pytest.mark.slow  # parses every source
 def test_what_is_imported_is_declared() -> None:
     assert {COMES_WITH.get(name, name) for name in _imported()} - DECLARED == set()
 
 
+@pytest.mark.slow  # the same
 def test_what_is_declared_is_imported() -> None:
     assert DECLARED - _imported() == set()
 
@@ -109,6 +113,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
     return ZipFile(built)
 
 
+@pytest.mark.slow  # a process
 def test_the_wheel_ships_every_file_of_the_package(wheel: ZipFile) -> None:
     """Code, metric profiles, the page with its scripts and styles, py.typed."""
     files = (path.relative_to(ROOT) for path in PACKAGE.rglob("*") if path.is_file())
@@ -117,12 +122,14 @@ def test_the_wheel_ships_every_file_of_the_package(wheel: ZipFile) -> None:
     assert {name for name in wheel.namelist() if name.startswith("autoscaler/")} == sources
 
 
+@pytest.mark.slow  # a process
 def test_the_version_is_written_once(wheel: ZipFile) -> None:
     assert "version" not in PROJECT
     (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     assert Parser().parsestr(wheel.read(name).decode())["Version"] == autoscaler.__version__
 
 
+@pytest.mark.slow  # a process
 def test_the_wheel_carries_the_licences_and_the_command(wheel: ZipFile) -> None:
     names = wheel.namelist()
     assert sum("/licenses/" in name for name in names) == 2, "ours and the chart library's"

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from autoscaler.core.action import Mode
 from autoscaler.policy_file import MAX_BYTES, PolicyError, load_policies
 from autoscaler.refusal import Refusal
+from tests.examples import examples
 from tests.policy_documents import MINIMAL, edited, text
 
 WRITTEN = """\
@@ -263,7 +264,7 @@ WORDS = "spec metadata mode off 1e999 .nan 0x 1:30 2024-13-45"
 YAML_LIKE = st.lists(st.sampled_from([*MARKS.split("|"), *WORDS.split(), '"', "|"]), max_size=30).map("".join)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(garbage=YAML_LIKE)
 @example("!%E2%80%A8 x")
 @example("a: !!timestamp x")
@@ -286,7 +287,7 @@ def paths(data: Any, path: str = "") -> list[str]:
     return [path, *(found for name, value in data.items() for found in paths(value, f"{path}.{name}".removeprefix(".")))]
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(changes=st.dictionaries(st.sampled_from([path for path in paths(MINIMAL) if path]), VALUES, max_size=3))
 def test_no_value_in_any_place_does_worse_than_be_refused(scratch: Path, changes: dict[str, Any]) -> None:
     data = edited({path: changes[path] for path in sorted(changes, key=len, reverse=True)})

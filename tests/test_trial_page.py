@@ -8,13 +8,14 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.commands.trial_page import section
 from autoscaler.refusal import Refusal
 from tests.bench.trials.finding import Check, Curve, Rule, Series
 from tests.bench.truth import document
+from tests.examples import examples
 
 CHECKS = (
     Check("wait", "mean wait of M/D/1 & more, seconds", 0.0149, 0.015, 0.02, standard_error=0.0002),
@@ -90,7 +91,7 @@ def test_what_is_no_trial_is_refused_in_one_line(change: dict[str, object], line
     assert line in str(refused.value)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.lists(st.lists(st.floats(-1e12, 1e12), min_size=2, max_size=2), min_size=1, max_size=5))
 def test_any_curve_can_be_drawn(points: list[list[float]]) -> None:
     labels = [text.text for text in tree({**printed(), "curves": [drawn(points)]}).iter("text")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 from autoscaler.apps.feed import Feed
 from autoscaler.core.action import Mode, Outcome, Verdict
@@ -43,6 +44,7 @@ def observation(now: float, rps: float, key: str = FLEET, replicas: int = 2) -> 
     return Observation(now, Fleet(key, pools), Signals(gauges, roles, traffic))
 
 
+@cache
 def status(now: float = 0.0, rps: float = QUIET_RPS, key: str = FLEET) -> Status:
     """One tick without a past; under BUSY_RPS both pools grow and every write is accepted."""
     return _tick(observation(now, rps, key))
@@ -68,4 +70,4 @@ def report(feed: Feed, count: int, key: str = FLEET) -> None:
 
 def ticks(count: int, key: str = FLEET) -> Iterator[Status]:
     """`count` uneventful ticks, 15 s apart."""
-    return (status(15.0 * i, key=key) for i in range(count))
+    return (replace(status(15.0 * i), key=key) for i in range(count))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.core.calibration import (
@@ -32,6 +32,7 @@ from autoscaler.core.fleet import ROLE_FACTS, Phase, Pool, Replica, Role
 from autoscaler.core.observation import Gap, Observation, Signals, Unknown
 from autoscaler.core.profile import ReplicaProfile
 from tests.core.test_service_times import DECODE, FRESH, NAMED, PREFILL, SHAPE, look, times, with_role
+from tests.examples import examples
 from tests.fakes import SLOS, fleet
 
 Known = Mapping[Role, Calibration]
@@ -110,7 +111,7 @@ def test_a_change_of_speed_moves_capacity_by_ten_percent_in_five_minutes_until_i
     assert known[DECODE].applied == LEARNED[DECODE].applied
 
 
-@settings(max_examples=5)
+@examples(5)
 @given(st.integers(0, 10**6), st.floats(0.5, 2.0))
 def test_constant_load_with_noise_in_it_moves_nothing(seed: int, truth: float) -> None:
     """Ten minutes to learn, then twenty in which each window's mean is off by 3 % (a normal's standard deviation)."""
@@ -155,7 +156,7 @@ def blind(now: float) -> Observation:
     return replace(look(now), signals=Signals.unknown(Gap.UNREACHABLE, "refused"))
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(st.lists(st.sampled_from((stalled, cold, partly, blind)), min_size=2, max_size=3))
 def test_poison_in_every_fifth_minute_changes_nothing(poison: Sequence[Seen]) -> None:
     known, now = LEARNED, 600.0
@@ -187,7 +188,7 @@ def test_an_hour_without_signals_keeps_what_is_known() -> None:
     assert sized(known) == sized(LEARNED)
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(st.floats(0.01, 100.0), st.floats(0.01, 100.0))
 def test_no_factor_leaves_its_bounds(prefill: float, decode: float) -> None:
     known = lived(6.5, steady(by(prefill, decode)))

@@ -152,14 +152,14 @@ TIMELINES: dict[str, tuple[Policy, list[Row]]] = {
     "one silent pod of 64 does not freeze growth, and stops a shrink": (
         policy(),
         [
-            *every(15, 0, 600, arriving(310.0), 64),
+            *every(30, 0, 600, arriving(310.0), 64),
             (600, without(1, 399.0), 64, 77, ROSE),
-            *every(15, 615, 1500, without(1, 100.0), 77, PART_ONLY),
+            *every(30, 615, 1500, without(1, 100.0), 77, PART_ONLY),
         ],
     ),
     "one stale pod of 64 neither": (
         policy(),
-        [(0, without(1, 399.0, stale=True), 64, 77, ROSE), *every(15, 15, 700, without(1, 100.0, stale=True), 77, PART_ONLY)],
+        [(0, without(1, 399.0, stale=True), 64, 77, ROSE), *every(30, 30, 700, without(1, 100.0, stale=True), 77, PART_ONLY)],
     ),
     "when all pods are silent nothing moves, whatever arrives": (
         policy(),
@@ -233,7 +233,7 @@ def test_timeline(wanted: Policy, rows: list[Row]) -> None:
 @pytest.mark.parametrize("gap", Gap)
 def test_prometheus_gone_holds_with_its_reason_and_growth_resumes_when_it_is_back(gap: Gap) -> None:
     gone = Reason[f"SIGNALS_{gap.name}"]
-    before, dark_hour = every(15, 0, 330, arriving(19.0), 4), every(15, 330, 3930, dark(gap), 4, gone)
+    before, dark_hour = every(15, 0, 330, arriving(19.0), 4), every(45, 330, 3930, dark(gap), 4, gone)
     follow([*before, *dark_hour, (3930, arriving(29.0), 4, 6, ROSE)], policy())
 
 
@@ -256,7 +256,7 @@ SPOILS: dict[str, Spoil] = {
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_shrinks_nothing_and_enters_no_memory(spoil: Spoil, value: float) -> None:
     memory, seen = Memory(), both(6)
-    for now in range(0, 900, 15):
+    for now in range(0, 900, 45):
         said = signals(seen, 29.0) if now < 300 else spoil(signals(seen, 5.0), value)
         decision = decide(Observation(now, seen, said), memory, policy())
         memory = decision.memory
@@ -313,7 +313,7 @@ def test_prompts_that_wobble_over_the_edge_of_what_an_slo_allows_do_not_make_the
     """
     slos = {**SLOS, SloKind.TTFT: Slo(SloKind.TTFT, 1.75, 0.95)}
     desired, memory, moves, met = 2, Memory(), [], dict[bool, float]()
-    for now in range(0, 3600, 15):
+    for now in range(0, 1800, 15):
         seen = fleet(pool(Role.PREFILL, desired))
         shape = replace(SHAPE, uncached_tokens=2900.0 if now % 60 else 3100.0)
         decision = decide(Observation(now, seen, signals(seen, 4.0, shape=shape)), memory, replace(policy(high=40), slos=slos))
@@ -332,7 +332,7 @@ def test_prompts_that_wobble_over_the_edge_of_what_an_slo_allows_do_not_make_the
 @pytest.mark.parametrize("mode", [Mode.OFF, Mode.RECOMMEND])
 def test_outside_auto_nothing_is_applied_whatever_is_seen(mode: Mode) -> None:
     memory = Memory()
-    for now, seen_by in enumerate([arriving(90.0), dark(Gap.MISSING), arriving(0.0), without(1, 50.0)] * 50):
+    for now, seen_by in enumerate([arriving(90.0), dark(Gap.MISSING), arriving(0.0), without(1, 50.0)] * 25):
         seen = both(3)
         decision = decide(Observation(15.0 * now, seen, seen_by(seen)), memory, policy(low=1, mode=mode))
         memory = decision.memory

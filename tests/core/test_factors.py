@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.core.factors import (
@@ -24,6 +24,7 @@ from autoscaler.core.factors import (
     nearer,
     taught,
 )
+from tests.examples import examples
 
 PRIOR = Prior()
 HERE: Triple = (0.02, 0.2, 0.02)
@@ -70,7 +71,7 @@ def test_the_error_is_larger_where_nothing_was_seen() -> None:
     assert KNOWN.error(HERE) < 0.02 < KNOWN.error((0.2, 0.02, 0.02))
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(st.lists(windows, max_size=9))
 def test_whatever_is_seen_the_factors_are_finite_and_bounded(seen: list[Window]) -> None:
     found = fitted(seen)
@@ -81,7 +82,7 @@ def test_whatever_is_seen_the_factors_are_finite_and_bounded(seen: list[Window])
     assert not math.isnan(found.error(HERE))
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(st.lists(windows, min_size=PERSIST, max_size=PERSIST), st.randoms(use_true_random=False))
 def test_the_order_of_the_first_windows_does_not_matter(seen: list[Window], order: random.Random) -> None:
     assert fitted(order.sample(seen, PERSIST)).factors == fitted(seen).factors
@@ -150,7 +151,7 @@ def test_the_covariance_stays_one_over_thousands_of_windows() -> None:
         assert 0 < found.error(terms) < 0.5
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(st.tuples(*[st.floats(0.25, 4.0)] * 3), st.lists(windows, min_size=5, max_size=9), st.floats(0.03, 0.2), st.floats(0, 0.1))
 def test_a_step_towards_a_fit_moves_times_that_way_by_at_most_what_is_allowed_and_ends(
     factors: Triple, seen: list[Window], play: float, most: float

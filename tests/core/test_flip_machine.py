@@ -37,6 +37,7 @@ from tests.core.laws_world import (
     resumed,
     worlds,
 )
+from tests.examples import examples
 from tests.fakes import SHAPE
 
 WANTED = hasty()
@@ -136,5 +137,5 @@ class FlipMachine(RuleBasedStateMachine):
         assert {r: p.desired for r, p in calm.pools.items()} == {r: p.desired for r, p in self.world.fleet.pools.items()}
 
 
-FlipMachine.TestCase.settings = settings(max_examples=6, stateful_step_count=15)
+FlipMachine.TestCase.settings = settings(examples(6), stateful_step_count=15)
 test_every_flip_ends_and_keeps_the_budget_the_last_serving_replica_and_the_rest_before_it = FlipMachine.TestCase

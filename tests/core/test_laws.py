@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.core.action import Mode, Verdict
@@ -31,6 +31,7 @@ from autoscaler.core.reason import Reason
 from autoscaler.core.status import document, status_of
 from tests.core.flipping_fleet import FlippingFleet
 from tests.core.laws_world import BUDGET, FLIPS, HIGH, WINDOW_S, Look, Turn, follow, hasty, runs, worlds
+from tests.examples import examples
 
 VERDICTS = ("ScaleUp", "ScaleDown", "Hold")
 WANTED = hasty()
@@ -125,7 +126,7 @@ def test_every_look_keeps_every_law() -> None:
     assert min(tried.values()) >= 5, tried
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(worlds(), runs, st.sampled_from((Mode.OFF, Mode.RECOMMEND)))
 def test_outside_auto_nothing_is_applied(world: FlippingFleet, run: list[Look], mode: Mode) -> None:
     """And a flip that was only recommended leaves no trace in the memory, or it would brake the next one for nothing."""
@@ -134,7 +135,7 @@ def test_outside_auto_nothing_is_applied(world: FlippingFleet, run: list[Look], 
         assert turn.decision.memory.flips.begun == ()
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(worlds(), runs)
 def test_a_pool_that_the_cluster_refuses_is_not_grown_for_a_while_and_nothing_else_changes(
     world: FlippingFleet, run: list[Look]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.core.capacity import Bound, Shape
@@ -27,6 +27,7 @@ from autoscaler.core.observation import Observation
 from autoscaler.core.policy import Policy
 from tests.core.flipping_fleet import FlippingFleet, Ways
 from tests.core.laws_world import PAIRS, QUICK, Look, blanked, follow, hasty, in_place, resize, runs, worlds
+from tests.examples import examples
 from tests.fakes import RPS_PER_REPLICA, policy, signals
 
 SERVED_RPS = 2 * RPS_PER_REPLICA  # what a replica can do at all is twice what it carries within the SLO
@@ -82,7 +83,7 @@ def rests(ways: Ways, rps: float, *, hours: float, tick_s: float, gpu_budget: in
 
 @pytest.mark.parametrize("rps", [0.0, 23.0])
 def test_under_constant_load_a_fleet_comes_to_rest_within_two_hours(rps: float) -> None:
-    rests({}, rps, hours=3, tick_s=45.0)
+    rests({}, rps, hours=2.5, tick_s=45.0)
 
 
 @pytest.mark.slow  # half a day of looks each
@@ -110,7 +111,7 @@ def test_noise_inside_the_tolerance_causes_no_action(desired: int, noise: list[t
 
 
 @pytest.mark.slow  # hours of looks each
-@settings(max_examples=8)
+@examples(8)
 @given(st.sampled_from(sorted(KINDS)), st.floats(2.0, 60.0), st.integers(0, 1000))
 def test_a_load_that_only_trembles_never_moves_a_pool_forth_and_back(kind: str, rps: float, seed: int) -> None:
     """Three per cent either way for three hours, forecast and queue included. In the first, replicas that start with cold caches
@@ -125,7 +126,7 @@ def test_a_load_that_only_trembles_never_moves_a_pool_forth_and_back(kind: str, 
     assert len(late) == len(set(late))
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(worlds(), runs, st.floats(0.0, 50.0), st.floats(0.0, 500.0))
 def test_more_load_never_lowers_demand(world: FlippingFleet, run: list[Look], more_rps: float, more_waiting: float) -> None:
     """The last look of a run again, with more of everything: what is needed now, soon and lasting."""
@@ -142,7 +143,7 @@ def test_more_load_never_lowers_demand(world: FlippingFleet, run: list[Look], mo
             assert (higher.soon or 0.0) >= (demand.soon or 0.0)
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(worlds(), runs, st.floats(0.1, 0.9))
 def test_a_wider_tolerance_never_adds_an_action_or_changes_a_flip(
     world: FlippingFleet, run: list[Look], tolerance: float

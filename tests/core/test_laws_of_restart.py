@@ -13,12 +13,13 @@ from copy import deepcopy
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.core.fleet import Fleet, Role
 from tests.core.flipping_fleet import FlippingFleet
 from tests.core.laws_world import BUDGET, HIGH, LOW, Look, follow, hasty, runs, worlds
+from tests.examples import examples
 
 WANTED = hasty()
 SETTLED_LOOKS = 80  # start, drain, window, a flip and every step down, one after the other
@@ -51,7 +52,7 @@ def check(world: FlippingFleet, run: list[Look], which: int, writes: int, rps: f
 CUTS = (worlds(), runs, st.integers(0, 9), st.integers(0, 2), st.sampled_from((2.0, 9.0, 16.0, 30.0)))
 
 
-@settings(max_examples=4)
+@examples(4)
 @given(*CUTS)
 def test_a_leader_killed_between_two_writes_is_followed_to_the_same_end(
     world: FlippingFleet, run: list[Look], which: int, writes: int, rps: float
@@ -60,7 +61,7 @@ def test_a_leader_killed_between_two_writes_is_followed_to_the_same_end(
 
 
 @pytest.mark.slow  # half a minute of CPU
-@settings(max_examples=20)
+@examples(20)
 @given(*CUTS)
 def test_wherever_it_is_killed_it_is_followed_to_the_same_end(
     world: FlippingFleet, run: list[Look], which: int, writes: int, rps: float

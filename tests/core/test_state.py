@@ -19,9 +19,10 @@ from autoscaler.core.flip import MOST_BACK_OFF, FlipTrack
 from autoscaler.core.hysteresis import Brakes, Damping, Step, Track
 from autoscaler.core.observation import Observation
 from autoscaler.core.policy import Policy
+from autoscaler.core.reading import MOST_REPLICAS
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.startup import KEPT, LONGEST_S, StartUps
-from autoscaler.core.state import FORMAT, MEASURED, MOST_FLIPS, MOST_MOVES, MOST_REPLICAS, record, resume
+from autoscaler.core.state import FORMAT, MEASURED, MOST_FLIPS, MOST_MOVES, record, resume
 from autoscaler.policy.crd.status import STATE_BYTES
 from tests.fakes import SHAPE, fleet, policy, pool, signals
 

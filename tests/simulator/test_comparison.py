@@ -24,7 +24,7 @@ from autoscaler.simulator.ground import cut, requests_of
 from autoscaler.simulator.moves import Scaled
 from autoscaler.simulator.peers.catalogue import PEERS
 from autoscaler.simulator.pools import StartUp
-from autoscaler.simulator.result import settled
+from autoscaler.simulator.result import Result, settled
 from autoscaler.simulator.run import Scenario
 from autoscaler.simulator.scenario_file import Mark
 from autoscaler.simulator.scenarios import Bounds, Case
@@ -48,6 +48,15 @@ def case(shape: Shape = STEADY, duration_s: float = 120.0, replicas: int = 2) ->
     )
 
 
+QUIET = case(Steady(0.5), 1000.0, replicas=4)
+
+
+@pytest.fixture(scope="module")
+def plain() -> Result:
+    """Our controller over a fleet that is too large for what is asked of it."""
+    return play(Job(QUIET, Contender(OURS, 0.1)))
+
+
 def test_a_job_gives_the_same_result_wherever_it_is_played() -> None:
     job = Job(case(), Contender(OURS, 0.1))
     assert play(pickle.loads(pickle.dumps(job))) == play(job)
@@ -67,33 +76,30 @@ def test_a_fixed_fleet_costs_its_replicas_times_its_time() -> None:
     assert sum(result.timeline.offered_rps) * 15 == pytest.approx(len(list(requests_of(case(), 1))))
 
 
-def test_our_controller_gives_back_what_a_quiet_fleet_does_not_need() -> None:
-    quiet = case(Steady(0.5), 1200.0, replicas=4)
-    ours, fixed = play(Job(quiet, Contender(OURS, 0.1))), play(Job(quiet, Contender("static", 1.0)))
-    assert ours.score is not None
-    assert ours.gpu_hours is not None
+def test_our_controller_gives_back_what_a_quiet_fleet_does_not_need(plain: Result) -> None:
+    fixed = play(Job(QUIET, Contender("static", 1.0)))
+    assert plain.score is not None
+    assert plain.gpu_hours is not None
     assert fixed.gpu_hours is not None
-    assert ours.score.actions > 0
-    assert ours.gpu_hours < 0.9 * fixed.gpu_hours
-    assert ours.reaches(0.95)
+    assert plain.score.actions > 0
+    assert plain.gpu_hours < 0.9 * fixed.gpu_hours
+    assert plain.reaches(0.95)
 
 
 def test_more_headroom_costs_more() -> None:
-    busy = case(Steady(15.0), 300.0, replicas=1)
+    busy = case(Steady(15.0), 200.0, replicas=1)
     hours = [play(Job(busy, Contender(OURS, point))).gpu_hours or 0.0 for point in (0.0, 2.0)]
     assert 0 < 1.2 * hours[0] < hours[1]
 
 
-def test_of_a_policy_only_the_tuning_counts() -> None:
+def test_of_a_policy_only_the_tuning_counts(plain: Result) -> None:
     limits = dict.fromkeys(Role, PoolLimits(3, 3))
     slack = {kind: Slo(kind, 60.0, 0.5) for kind in SloKind}
     damping = dict.fromkeys(Role, Damping(down=Brakes(0.1, 300.0, 3_000.0, Step(1, 10.0, 60.0))))
     lame = Policy(Mode.OFF, slack, limits, replica_profile("llama-3-8b-a100-tp1"), gpu_budget=6)
-    quiet = case(Steady(0.5), 1200.0, replicas=4)
-    plain = play(Job(quiet, Contender(OURS, 0.1)))
-    assert play(Job(quiet, Contender(OURS, 0.1, tuning=Managed("x/y", "x", "m", lame)))).score == plain.score
+    assert play(Job(QUIET, Contender(OURS, 0.1, tuning=Managed("x/y", "x", "m", lame)))).score == plain.score
     slower = Managed("x/y", "x", "m", replace(lame, damping=damping))
-    braked = play(Job(quiet, Contender(OURS, 0.1, tuning=slower)))
+    braked = play(Job(QUIET, Contender(OURS, 0.1, tuning=slower)))
     assert braked.gpu_hours is not None
     assert plain.gpu_hours is not None
     assert braked.gpu_hours > plain.gpu_hours

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.core.fleet import Phase, Role
@@ -19,6 +19,7 @@ from autoscaler.simulator.engine import Engine
 from autoscaler.simulator.pools import StartUp
 from autoscaler.simulator.queue_server import QueueServer
 from autoscaler.simulator.workload import Kind, Lengths, constant
+from tests.examples import examples
 from tests.simulator.small_fleet import Answers, changed, engine, spec
 
 TIGHT = changed(kv_tokens=2_000, max_seqs=3, decode_s=(0.02, 0.002, 1e-5), kv_bytes_per_token=1_000, link_bytes_per_s=1e7)
@@ -59,7 +60,7 @@ def check(fleet: Engine, answers: Answers) -> None:
         assert len(staying) == pool.desired, f"{role} has {len(staying)} that stay, {pool.desired} were asked for"
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=st.integers(0, 1_000), rate_rps=st.floats(0.5, 8.0), moves=MOVES)
 def test_no_schedule_of_scaling_loses_or_overfills_anything(
     seed: int, rate_rps: float, moves: list[tuple[float, Role, int]]
@@ -84,7 +85,7 @@ def test_no_schedule_of_scaling_loses_or_overfills_anything(
     assert min(answers.tpot_s.values(), default=0.0) >= 0
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(seed=st.integers(0, 1_000), cuts=st.lists(st.floats(0.01, 5.0), max_size=20))
 def test_counters_never_go_down(seed: int, cuts: list[float]) -> None:
     fleet = engine(constant(Random(seed), KIND, 4.0, duration_s=40.0), spec(1, 2, TIGHT))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import permutations
 from math import inf
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.core.action import Action, Flip, Verdict
@@ -21,6 +21,7 @@ from autoscaler.simulator.flips import DriverKind, FlipSpec
 from autoscaler.simulator.losses import ReplicaLoss
 from autoscaler.simulator.pools import StartUp
 from autoscaler.simulator.workload import Request
+from tests.examples import examples
 from tests.simulator.small_fleet import KEY, Answers, changed, even
 
 SLOW = changed(max_seqs=2, decode_s=(0.2, 0.01, 0.0))
@@ -104,7 +105,7 @@ def lived(
     return engine, answers
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(fleet=FLEETS, moves=MOVES, spare=st.sampled_from([0, 2, 4]), losses=LOSSES)
 def test_flips_keep_the_budget_at_every_event_and_lose_no_request(
     fleet: tuple[dict[Role, PoolSpec], FlipSpec],

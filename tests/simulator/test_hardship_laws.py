@@ -14,7 +14,7 @@ from dataclasses import replace
 from math import inf
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.core.fleet import Phase, Role
@@ -29,6 +29,7 @@ from autoscaler.simulator.provisioning import Nodes, NodeSpec
 from autoscaler.simulator.queue_server import QueueServer
 from autoscaler.simulator.routing import Routing
 from autoscaler.simulator.workload import Request
+from tests.examples import examples
 from tests.simulator.small_fleet import Answers, changed, even
 
 TIGHT = changed(kv_tokens=3_000, max_seqs=3, decode_s=(0.02, 0.002, 1e-5), kv_bytes_per_token=1_000, link_bytes_per_s=1e7)
@@ -133,7 +134,7 @@ def lived(spec: FleetSpec, moves: list[tuple[float, Role, object]]) -> tuple[Eng
     return fleet, answers
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(spec=SPECS, moves=MOVES)
 def test_no_hardship_loses_or_overfills_anything(spec: FleetSpec, moves: list[tuple[float, Role, object]]) -> None:
     fleet, answers = lived(spec, moves)
@@ -144,7 +145,7 @@ def test_no_hardship_loses_or_overfills_anything(spec: FleetSpec, moves: list[tu
     assert min(answers.tpot_s.values(), default=0.0) >= 0
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(spec=SPECS, moves=MOVES)
 def test_the_same_seed_gives_the_same_run_to_the_last_digit(spec: FleetSpec, moves: list[tuple[float, Role, object]]) -> None:
     one, other = lived(spec, moves)[1], lived(replace(spec), moves)[1]

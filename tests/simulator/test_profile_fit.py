@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.commands.profile import fit as fit_command
@@ -22,6 +22,7 @@ from autoscaler.simulator.measurements import Measurements, read_measurements
 from autoscaler.simulator.profile_files import find_profile, profile_in
 from autoscaler.simulator.profile_fit import fit_profile, robust_fit
 from autoscaler.simulator.trace_lines import Skipped
+from tests.examples import examples
 
 HEADER = "role,requests,tokens,seconds\n"
 TRUE = replica_profile("llama-3-8b-h100-tp1")
@@ -83,7 +84,7 @@ def test_a_tenth_of_stalls_does_not_bend_the_curve_and_is_not_hidden(tmp_path: P
     assert fitted.fits[Role.PREFILL].max_error > 0.8
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(st.lists(st.tuples(st.integers(1, 256), st.integers(1, 200_000), st.floats(1e-4, 10)), min_size=4, max_size=12))
 def test_no_coefficient_is_ever_negative(times: list[tuple[int, int, float]]) -> None:
     found = robust_fit([(1.0, requests, tokens) for requests, tokens, _ in times], [seconds for *_, seconds in times])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.core.capacity import Shape
@@ -17,6 +17,7 @@ from autoscaler.core.observation import Histogram
 from autoscaler.refusal import Refusal
 from autoscaler.simulator.rebuilt import LEAST_STEPS, LENGTHS, Arrivals, Basis, Rebuilt, Survey, rebuild
 from autoscaler.simulator.workload import Request
+from tests.examples import examples
 
 LONGEST = 10_000
 
@@ -41,7 +42,7 @@ def requests(rebuilt: Rebuilt, seed: int = 1, arrivals: Arrivals = Arrivals.POIS
     return [one for piece in rebuilt.pieces for one in piece.requests(seed, arrivals, LONGEST)]
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(st.lists(st.floats(0.02, 0.3), min_size=LEAST_STEPS, max_size=6))
 def test_as_many_requests_as_the_rates_say(rates: list[float]) -> None:
     sent = requests(rebuild(Written(rates), None))

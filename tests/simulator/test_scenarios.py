@@ -70,13 +70,13 @@ def test_a_scenario_becomes_a_case_for_each_start_up_time(tmp_path: Path) -> Non
 
 
 def test_requests_depend_on_the_seed_alone_and_end_with_the_run(tmp_path: Path) -> None:
-    quick, slow = load_cases(None, written(tmp_path, document())).ready
+    quick, slow = load_cases(None, written(tmp_path, document(durationSeconds=450))).ready
     first = list(quick.requests(1))
     assert first == list(slow.requests(1))
     assert first != list(quick.requests(2))
     assert all(early.arrival_s <= late.arrival_s for early, late in pairwise(first))
-    assert 895 < first[-1].arrival_s < 900
-    assert len(first) == pytest.approx(16 * 900, rel=0.03)
+    assert 445 < first[-1].arrival_s < 450
+    assert len(first) == pytest.approx(16 * 450, rel=0.03)
 
 
 def test_a_case_can_be_sent_to_another_process(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
 from statistics import mean
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.simulator.shapes import (
@@ -25,6 +26,7 @@ from autoscaler.simulator.shapes import (
     walk,
 )
 from autoscaler.simulator.workload import Between, Kind, Lengths, Request
+from tests.examples import examples
 
 KIND = Kind(Lengths(100), Lengths(10))
 SHAPES: dict[str, Shape] = {
@@ -43,10 +45,10 @@ def arrivals(shape: Shape, duration_s: float = 900.0, scale: float = 1.0, seed: 
 
 
 def within(times: Sequence[float], start_s: float, end_s: float) -> int:
-    return sum(start_s <= at_s < end_s for at_s in times)
+    return bisect_left(times, end_s) - bisect_left(times, start_s)
 
 
-@pytest.mark.parametrize("scale", [0.5, 2.0])
+@pytest.mark.parametrize("scale", [0.5, 1.5])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_requests_follow_the_rate_in_every_part_of_the_time(shape: Shape, scale: float) -> None:
     """Each 50 s hold the integral of the rate, within four standard deviations of a Poisson count."""
@@ -89,8 +91,9 @@ def test_nothing_comes_while_it_is_off() -> None:
 
 
 def test_the_same_seed_gives_the_same_requests_and_another_one_others() -> None:
-    assert arrivals(SHAPES["wave"]) == arrivals(SHAPES["wave"])
-    assert arrivals(SHAPES["wave"]) != arrivals(SHAPES["wave"], seed=2)
+    first, same, other = (arrivals(SHAPES["wave"], 300.0, seed=seed) for seed in (1, 1, 2))
+    assert first == same
+    assert first != other
 
 
 def test_a_rate_of_zero_sends_nothing() -> None:
@@ -100,7 +103,7 @@ def test_a_rate_of_zero_sends_nothing() -> None:
     assert list(walk(Random(1), [], 100.0)) == []
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.sampled_from(list(SHAPES.values())), st.floats(0.01, 2), st.floats(1, 300), st.integers(0, 99))
 def test_requests_are_sorted_numbered_and_end_on_time(shape: Shape, scale: float, duration_s: float, seed: int) -> None:
     requests = list(shaped(Random(seed), shape, KIND, duration_s, scale))

@@ -7,13 +7,14 @@ from itertools import accumulate
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.core.observation import Histogram
 from autoscaler.simulator.metrics import token_edges
 from autoscaler.simulator.spread import Spread
 from autoscaler.simulator.workload import Lengths
+from tests.examples import examples
 
 EDGES = (*token_edges(131_072), math.inf)
 COUNTS = st.lists(st.integers(0, 50), min_size=len(EDGES), max_size=len(EDGES)).filter(any)
@@ -32,14 +33,14 @@ def test_without_a_histogram_all_are_the_mean() -> None:
     assert drawn(Spread(640.0, None), 3) == [640.0] * 3
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(COUNTS, st.floats(1.0, 1e5))
 def test_the_mean_is_what_was_told_whatever_the_buckets_say(counts: list[int], mean: float) -> None:
     lengths = drawn(Spread(mean, histogram(counts)), 150)
     assert sum(lengths) / len(lengths) == pytest.approx(mean, rel=0.05)
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(COUNTS)
 def test_a_higher_rank_is_never_a_shorter_length(counts: list[int]) -> None:
     lengths = drawn(Spread(100.0, histogram(counts)), 50)

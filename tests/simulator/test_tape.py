@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.simulator.tape import LONGEST_TOKENS, Tape
 from autoscaler.simulator.workload import Request
+from tests.examples import examples
 
 TOKENS = st.integers(0, LONGEST_TOKENS)
 ROWS = st.lists(st.tuples(st.floats(0, 1e6), TOKENS, TOKENS, TOKENS, st.lists(st.integers(0, 2**50)).map(tuple)), max_size=5)
 
 
 @given(rows=ROWS)
-@settings(max_examples=20)
+@examples(20)
 def test_what_is_read_is_what_was_put_on(rows: list[tuple[float, int, int, int, tuple[int, ...]]]) -> None:
     requests = [Request(place, *row) for place, row in enumerate(rows)]
     tape = Tape(iter(requests), blocks=True)

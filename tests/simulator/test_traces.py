@@ -205,6 +205,7 @@ def test_an_empty_part_of_a_trace_is_told(trace: WriteTrace) -> None:
 
 
 @needs_traces
+@pytest.mark.slow  # half a second, most of it to unpack and parse 40,216 rows
 @pytest.mark.parametrize(
     ("name", "count", "prompt_tokens", "output_tokens"),
     [

@@ -40,7 +40,8 @@ def test_constant_load_has_its_rate_and_exponential_gaps() -> None:
 
 def test_lengths_have_their_mean_and_spread_and_stay_within_bounds() -> None:
     lengths = Lengths(600, 0.8, cap=100_000)
-    drawn = [lengths.draw(Random(seed)) for seed in range(20_000)]
+    rng = Random(1)
+    drawn = [lengths.draw(rng) for _ in range(20_000)]
     assert mean(drawn) == pytest.approx(600, rel=0.02)
     assert stdev(drawn) / mean(drawn) == pytest.approx(0.8, rel=0.05)
     assert {Lengths(600, 3.0, cap=700).draw(Random(seed)) <= 700 for seed in range(100)} == {True}
@@ -61,10 +62,10 @@ def test_the_same_seed_gives_the_same_day() -> None:
 
 
 def test_a_day_is_sorted_numbered_and_ends_on_time() -> None:
-    requests = list(synthetic_day(Random(2), DEMO_DAY, duration_s=1_000.0))
+    requests = list(synthetic_day(Random(2), DEMO_DAY, duration_s=300.0))
     assert [request.id for request in requests] == list(range(len(requests)))
     assert all(early.arrival_s <= late.arrival_s for early, late in pairwise(requests))
-    assert requests[-1].arrival_s < 1_000.0
+    assert requests[-1].arrival_s < 300.0
 
 
 @pytest.mark.slow

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.simulator.peers.behavior import Behavior, Limit, Past, behave
+from tests.examples import examples
 
 
 def path(recommended: list[int], current: int, behavior: Behavior, every_s: float = 15.0) -> list[int]:
@@ -46,7 +47,7 @@ def test_a_percent_down_is_truncated() -> None:
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=30), st.integers(1, 40))
-@settings(max_examples=25)
+@examples(25)
 def test_a_count_never_leaves_what_was_recommended_or_stood(recommended: list[int], current: int) -> None:
     counts = path(recommended, current, Behavior())
     assert all(min(current, *recommended) <= count <= max(current, *recommended) for count in counts)

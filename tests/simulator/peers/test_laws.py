@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.core.fleet import Role
@@ -19,6 +19,7 @@ from autoscaler.simulator.peers import Flip, Wishes
 from autoscaler.simulator.peers.catalogue import PEERS, Setting
 from autoscaler.simulator.peers.seat import PeerController
 from autoscaler.simulator.run import VirtualRun
+from tests.examples import examples
 from tests.simulator.peers.looks import blind, look
 from tests.simulator.peers.sinusoid import SHAPE, TODAY, policy, sinusoid
 
@@ -32,7 +33,7 @@ LOOKS = st.builds(
 
 @pytest.mark.parametrize("name", PEERS)
 @given(seen=st.lists(LOOKS, min_size=1, max_size=4), at=st.integers(0, 4))
-@settings(max_examples=6)
+@examples(6)
 def test_the_same_looks_give_the_same_wishes(name: str, seen: list[Observation], at: int) -> None:
     def wishes() -> list[Wishes]:
         peer: Any = PEERS[name].make(SETTING, PEERS[name].points[at])
