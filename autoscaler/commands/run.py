@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 Tick = Callable[[], Sequence[Status]]
 
+MADE_BEFORE_A_LOOK = 300_000  # objects that may hold others; some 30 MB if all of them were garbage
+
 
 def run(
     *,
@@ -48,6 +51,7 @@ def run(
     from autoscaler.apps.probes import Pulse
 
     configure_logging()
+    look_seldom_for_cycles()
     prometheus_at = endpoint(**prometheus)
     doors = _doors(policies, namespaces, cluster, lease=lease, dry_run=dry_run)
     feed, metrics = Feed(), OwnMetrics(doors.beat_s)
@@ -71,6 +75,16 @@ def run(
         if not ended:
             log.warning("a write was still in flight; it carries its precondition, and the Lease is left to run out")
         doors.stop(hand_over=ended)
+
+
+def look_seldom_for_cycles() -> None:
+    """Let Python look for values that hold each other once in `MADE_BEFORE_A_LOOK`, not in 700.
+
+    A tick renews what is remembered of every fleet, so to Python all is always new and worth a look: of the 3.6 s that a tick
+    of 1,000 fleets took, 1.05 s. It finds nothing to speak of, for values of the core hold no one that holds them: a tick of
+    300 fleets leaves 80 objects in cycles.
+    """
+    gc.set_threshold(MADE_BEFORE_A_LOOK)
 
 
 def _serve(closing: ExitStack, feed: Feed, metrics: OwnMetrics, pulse: Pulse, port: int, listen: str | None) -> None:

@@ -20,7 +20,7 @@ from autoscaler.core.fleet import Role
 from autoscaler.core.flip import FlipTrack, Outlook, Room, choose, follow, remember
 from autoscaler.core.forecast import Series, advance, forecast
 from autoscaler.core.hits import as_forecast, quarantined, share_of
-from autoscaler.core.hysteresis import Damping, Track, damp, watch
+from autoscaler.core.hysteresis import Damping, Target, Track, damp, watch
 from autoscaler.core.idle import idle_since, may_sleep
 from autoscaler.core.observation import Known, Observation, believable
 from autoscaler.core.plan import Wish, plan, sleep
@@ -33,6 +33,7 @@ from autoscaler.core.startup import StartUps, learn
 
 HASTY_S = 300.0  # how long those that end first are not taken for all; then answers may really have become shorter
 REQUESTS, HITS = "requests", "cached-share"  # series beside those of the roles' work
+UNSEEN, UNTRACKED, UNMADE = Series(), Track(), StartUps()  # what is remembered at the first look
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,9 @@ def decide(observation: Observation, memory: Memory, policy: Policy) -> Decision
     scene = Scene(observation, policy, profile if isinstance(profile, ReplicaProfile) else None, memory.shape, whose)
     views, series, tracks = {}, dict(memory.series), {}
     for role in roles:
-        series[role], view = size(role, scene, series.get(role, Series()), memory.startups[role])
-        view = replace(view, speed=memory.speeds[role])
-        tracks[role], views[role] = _damp(role, observation, view, memory.tracks.get(role, Track()), policy)
+        series[role], view = size(role, scene, series.get(role, UNSEEN), memory.startups[role])
+        tracks[role], target = _damp(role, observation, view.demand, memory.tracks.get(role, UNTRACKED), policy)
+        views[role] = replace(view, target=target, speed=memory.speeds[role])
     flip, flips, told = _flip(scene, views, replace(memory, tracks=tracks))
     lawful = _plan(scene, memory, views, flip)
     for begun in lawful.flips if policy.mode is Mode.AUTO else ():
@@ -92,7 +93,7 @@ def decide(observation: Observation, memory: Memory, policy: Policy) -> Decision
 def _learnt(roles: list[Role], observation: Observation, memory: Memory, policy: Policy) -> Memory:
     """What this look teaches before anything is sized: start-up times, the mean request, the engines' speed, idleness."""
     now, pools = observation.now, observation.fleet.pools
-    startups = {role: learn(memory.startups.get(role, StartUps()), pools[role], now) for role in roles}
+    startups = {role: learn(memory.startups.get(role, UNMADE), pools[role], now) for role in roles}
     filling = still_filling(observation, policy.calibration.window_s)
     filled_s = now if not filling or memory.filled_s is None else min(memory.filled_s, now)
     hasty = filling if now - filled_s < HASTY_S else frozenset()
@@ -103,8 +104,17 @@ def _learnt(roles: list[Role], observation: Observation, memory: Memory, policy:
     held = held_tokens(memory.held_tokens, gap_s, observation, policy.profile.kv_tokens, policy.freshness)
     speeds = {role: _speed(role, observation, measured, memory.speeds.get(role), policy) for role in roles}
     idle_s = idle_since(memory.idle_since_s, observation, policy.freshness)
-    memory = replace(memory, shape=shape, series=series, startups=startups, speeds=speeds, idle_since_s=idle_s)
-    return replace(memory, held_tokens=held, filled_s=filled_s, looked_s=now)
+    return replace(
+        memory,
+        shape=shape,
+        series=series,
+        startups=startups,
+        speeds=speeds,
+        idle_since_s=idle_s,
+        held_tokens=held,
+        filled_s=filled_s,
+        looked_s=now,
+    )
 
 
 def _speed(role: Role, observation: Observation, shape: Shape | None, before: Calibration | None, policy: Policy) -> Calibration:
@@ -127,23 +137,25 @@ def _shape(
     now, series = observation.now, dict(memory.series)
     arrivals = believable(observation.signals.traffic.offered_rps, policy.freshness)
     if isinstance(arrivals, Known):
-        series[REQUESTS] = advance(series.get(REQUESTS, Series()), now, arrivals.value, policy.forecast)
+        series[REQUESTS] = advance(series.get(REQUESTS, UNSEEN), now, arrivals.value, policy.forecast)
     if measured is None:
         return None, series
-    hits = series.get(HITS, Series())
+    hits = series.get(HITS, UNSEEN)
     if quarantined(observation.fleet, now, policy.demand.strain.settle_s):
         return as_forecast(measured, forecast(hits, now, policy.forecast)), series
     series[HITS] = advance(hits, now, share_of(measured), policy.forecast)
     return measured, series
 
 
-def _damp(role: Role, observation: Observation, view: RoleView, track: Track, policy: Policy) -> tuple[Track, RoleView]:
+def _damp(
+    role: Role, observation: Observation, needed: Demand | None, track: Track, policy: Policy
+) -> tuple[Track, Target | None]:
     """The role's target; without a demand the track only watches."""
-    desired, limits = observation.fleet.pools[role].desired, policy.damping.get(role, Damping())
-    if view.demand is None:
-        return watch(desired, track, limits, observation.now), view
-    target, track = damp(view.demand, desired, track, limits, observation.now)
-    return track, replace(view, target=target)
+    desired, limits = observation.fleet.pools[role].desired, policy.damping.get(role) or Damping()
+    if needed is None:
+        return watch(desired, track, limits, observation.now), None
+    target, track = damp(needed, desired, track, limits, observation.now)
+    return track, target
 
 
 def _flip(scene: Scene, views: Mapping[Role, RoleView], memory: Memory) -> tuple[Flip | None, FlipTrack, tuple[Finding, ...]]:

@@ -153,7 +153,7 @@ def _looked(series: Series, lens: Lens, seen: _Seen, before: Intake, limits: For
 def _ahead(series: Series, lens: Lens, horizon_s: float, limits: ForecastLimits) -> tuple[float, float]:
     """Mean and upper bound for a horizon that nothing was promised for."""
     mean = candidates(_basis(series, lens, lens.bins), horizon_s)[lens.speaker]
-    return mean, bounded(lens, lens.bins, mean, horizon_s / lens.horizon_s, limits)
+    return mean, bounded(lens, lens.bins, mean, limits, lens.level, horizon_s / lens.horizon_s)
 
 
 def _basis(series: Series, lens: Lens, bins: Bins) -> Basis:

@@ -127,11 +127,11 @@ def _whole(replicas: float, tolerance: float) -> int:
 def _remember(track: Track, demand: Demand, recommended: int, limits: Damping, now: float) -> Track:
     window_s = max(limits.up.stabilization_s, limits.down.stabilization_s)
     kept = tuple((at, count) for at, count in track.recommendations if 0 <= now - at <= window_s)
-    track = replace(track, recommendations=(*kept, (now, recommended)))
-    if demand.partial is not None:
-        return track
-    blind = track.seen_last_s is None or not 0 <= now - track.seen_last_s <= limits.gap_s
-    return replace(track, seen_since_s=now if blind else track.seen_since_s, seen_last_s=now)
+    since_s, last_s = track.seen_since_s, track.seen_last_s
+    if demand.partial is None:
+        blind = last_s is None or not 0 <= now - last_s <= limits.gap_s
+        since_s, last_s = now if blind else since_s, now
+    return replace(track, recommendations=(*kept, (now, recommended)), seen_since_s=since_s, seen_last_s=last_s)
 
 
 def _moves(track: Track, desired: int, limits: Damping, now: float) -> tuple[tuple[float, int], ...]:

@@ -108,11 +108,11 @@ class Lens:
         """Share of the latest promises whose upper bound held."""
         return float(self.errors[:, HELD].sum()) / max(1, len(self.errors))
 
-    @property
-    def alike(self) -> Floats:
-        """The errors that were made from about the present level; of level 0 those made from just there."""
+    def alike(self, level: float) -> Floats:
+        """The speaker's errors that were made from about this level; of level 0 those made from just there."""
         levels = self.errors[:, LEVEL]
-        return self.errors[(levels >= self.level / ALIKE) & (levels <= self.level * ALIKE)]
+        alike: Floats = self.errors[(levels >= level / ALIKE) & (levels <= level * ALIKE), self.speaker]
+        return alike
 
 
 def refitted(lens: Lens) -> Lens:
@@ -128,7 +128,7 @@ def refitted(lens: Lens) -> Lens:
 def judged(lens: Lens, now: float, value: float, limits: ForecastLimits) -> Lens:
     """The same after `value` at `now`: who speaks is elected on the errors so far, then what fell due is scored."""
     speaker = elected(lens, limits)
-    due = int(np.searchsorted(lens.promises[:, 0], now, "right"))
+    due = int(lens.promises[:, 0].searchsorted(now, "right"))
     if not due:
         return lens if speaker == lens.speaker else replace(lens, speaker=speaker)
     promise = lens.promises[due - 1]
@@ -154,8 +154,8 @@ def elected(lens: Lens, limits: ForecastLimits) -> int:
     """The candidate with the smallest error, unless the incumbent is within `margin` of it."""
     if not lens.proven(limits):
         return lens.speaker
-    costs = lens.costs
-    best = int(costs[:ARIMA].argmin())
+    costs: list[float] = lens.costs.tolist()
+    best = costs.index(min(costs[:ARIMA]))
     if costs[ARIMA] < costs[best] * (1 - limits.margin) or (lens.speaker == ARIMA and costs[ARIMA] <= costs[best]):
         return ARIMA
     return best if lens.speaker == ARIMA or costs[best] < costs[lens.speaker] * (1 - limits.margin) else lens.speaker
@@ -166,30 +166,37 @@ def promised(lens: Lens, basis: Basis, limits: ForecastLimits) -> Lens:
     due_s = basis.now + lens.horizon_s
     if len(lens.promises) and due_s - lens.promises[-1, 0] < lens.horizon_s / PROMISES - 1e-6:
         return replace(lens, bins=basis.bins)
-    lens = replace(lens, level=float(lens.promises[-1, 2 + LAST]) if len(lens.promises) else lens.level)
+    level = float(lens.promises[-1, 2 + LAST]) if len(lens.promises) else lens.level
     means = candidates(basis, lens.horizon_s)
-    row = np.array(((due_s, bounded(lens, basis.bins, means[lens.speaker], 1.0, limits), *means),))
-    return replace(lens, bins=basis.bins, promises=frozen(np.concatenate((lens.promises, row))))
+    upper = bounded(lens, basis.bins, means[lens.speaker], limits, level)
+    row = np.array(((due_s, upper, *means),))
+    return replace(lens, bins=basis.bins, promises=frozen(np.concatenate((lens.promises, row))), level=level)
 
 
-def bounded(lens: Lens, bins: Bins, mean: float, ratio: float, limits: ForecastLimits) -> float:
-    """The upper bound of `mean`, for a horizon `ratio` times the lens's: a random walk's errors grow with the root.
+def bounded(lens: Lens, bins: Bins, mean: float, limits: ForecastLimits, level: float, ratio: float = 1.0) -> float:
+    """The upper bound of `mean`, said at `level`, for a horizon `ratio` times the lens's: a random walk's errors grow with the
+    root.
 
     By errors made from about this level, where enough are known: a load that has jumped from 8 to 30 and may do so again
     tells, at 8, of a jump, and nothing of one from 30 to 52. Else by all errors while it climbs, for what it did on the way
     up it may go on doing; where it does not climb by no more than what was seen of late. Before anything has fallen due it is
     that, and as far up as it climbs.
     """
+    alike = lens.alike(level)
+    if len(alike) >= limits.errors_needed:
+        return mean + _spread(lens, alike, ratio, limits)
     last = bins.closed[-ROLLING_BINS:]
     last = last[~np.isnan(last)]
     seen = max(mean, _rank(last, ROLLING_SHARE)) if last.size else mean
     if not lens.proven(limits):
         return seen + min(mean, climb(last) / bins.bin_s * lens.horizon_s * ratio)
-    alike = lens.alike
-    few = len(alike) < limits.errors_needed
-    spread = _rank((lens.errors if few else alike)[:, lens.speaker], limits.aim) * lens.widening * math.sqrt(ratio)
-    upper = max(mean, mean + spread)
-    return min(upper, seen) if few and not climb(last) else upper
+    upper = mean + _spread(lens, lens.errors[:, lens.speaker], ratio, limits)
+    return upper if climb(last) else min(upper, seen)
+
+
+def _spread(lens: Lens, errors: Floats, ratio: float, limits: ForecastLimits) -> float:
+    """How far above the mean the bound is, by these errors."""
+    return max(0.0, _rank(errors, limits.aim) * lens.widening * math.sqrt(ratio))
 
 
 def climb(values: Floats) -> float:
@@ -208,4 +215,6 @@ def climb(values: Floats) -> float:
 
 def _rank(values: Floats, share: float) -> float:
     """The smallest value that `share` of them do not exceed."""
-    return float(np.sort(values)[min(values.size, math.ceil(share * values.size)) - 1])
+    ranked = values.copy()
+    ranked.sort()
+    return float(ranked[min(values.size, math.ceil(share * values.size)) - 1])

@@ -162,13 +162,13 @@ class Intake:
 
 def believe(intake: Intake, since_s: float, now: float, value: float, patience_s: float) -> tuple[Intake, float]:
     """What is known after a reading of `value` at `now`, the one before being of `since_s`; and what to take it for."""
-    intake = replace(intake, highest=max(value, intake.highest * 0.5 ** ((now - since_s) / DAY_S)), dark=None)
+    highest = max(value, intake.highest * 0.5 ** ((now - since_s) / DAY_S))
     last = value if intake.last is None else intake.last
     if value == 0 and (intake.low > 0 or intake.zero_since_s is not None):
-        return _doubted(intake, since_s, now, patience_s)
+        return _doubted(replace(intake, highest=highest, dark=None), since_s, now, patience_s)
     held = min(max(value, min(intake.low, last)), max(intake.high, last))
     dark = (intake.zero_since_s, since_s) if intake.zero_since_s is not None and value >= intake.full else None
-    return replace(intake, last=value, zero_since_s=None, full=math.inf, dark=dark), held
+    return Intake(intake.low, intake.high, last=value, highest=highest, dark=dark), held
 
 
 def _doubted(intake: Intake, since_s: float, now: float, patience_s: float) -> tuple[Intake, float]:
