@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from autoscaler import __version__
-from autoscaler.options import FILES, JSON, TRACE, judged, past, where
+from autoscaler.options import FILES, JSON, TRACE, judged, looked_at, past, where
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PDA", "max_content_width": 110})
@@ -94,6 +94,18 @@ def check(**options: Any) -> None:
     from autoscaler.commands.check import check as command
 
     command(**options)
+
+
+@cli.command()
+@looked_at
+def preflight(**options: Any) -> None:
+    """Tell which signals Prometheus has for these policies, and what is lost without the rest.
+
+    Ends with 1 if something is missing without which a controller does nothing.
+    """
+    from autoscaler.commands.preflight import preflight as command
+
+    sys.exit(command(**options))
 
 
 @cli.command()

@@ -82,6 +82,18 @@ def past(command: Callable[..., Any]) -> Callable[..., Any]:
     return _with((*PROMETHEUS, *PAST), command)
 
 
+def looked_at(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say what is looked at before a controller runs."""
+    return _with(LOOKED_AT, command)
+
+
+LOOKED_AT = (
+    click.option("--policy", "policies", type=FILES, multiple=True, required=True, help="PDAutoscaler file; repeatable."),
+    *PROMETHEUS,
+    click.option("--cluster", metavar="WHICH", help="Ask about the pods that stand there.  [default: all of the targets' names]"),
+    click.option("--query-timeout", "query_timeout_s", type=click.FloatRange(0.1, 60), default=5.0, show_default=True),
+    JSON,
+)
 PAST = (
     click.option("--query-timeout", "query_timeout_s", type=click.FloatRange(0.1, 600), default=60.0, show_default=True),
     click.option("--policy", type=FILES, required=True, help="PDAutoscaler file: which fleet, and what would have steered it."),

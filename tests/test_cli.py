@@ -96,6 +96,10 @@ def test_a_malformed_trace_is_refused_before_anything_runs_with_its_line(tmp_pat
         (["demo", "--trace", "/no/such"], "autoscaler: /no/such: cannot be read: No such file or directory"),
         (["check", "/no/such.yaml"], "autoscaler: /no/such.yaml: cannot be read: no such file or directory"),
         (
+            ["preflight", "--policy", CHAT, "--prometheus", "http://127.0.0.1:1"],
+            "autoscaler: --prometheus http://127.0.0.1:1: [Errno 111] Connection refused",
+        ),
+        (
             ["tick", "--policy", CHAT, "--prometheus", "ftp://x", "--cluster", "sim:http://127.0.0.1:1"],
             "autoscaler: prometheus 'ftp://x': must be http(s)://HOST[:PORT][/PATH]",
         ),

@@ -23,7 +23,16 @@ from dataclasses import dataclass
 
 from autoscaler.core.capacity import Slo
 from autoscaler.core.fleet import ROLE_FACTS, Role, Sizing, SloKind
-from autoscaler.core.observation import Coverage, Freshness, Histogram, Observation, Signals
+from autoscaler.core.observation import (
+    Coverage,
+    Freshness,
+    Histogram,
+    Known,
+    Observation,
+    Reading,
+    Signals,
+    believable,
+)
 
 FULL_MEMORY = 0.9  # of the KV cache; engines hold the next request back from about there
 
@@ -53,12 +62,22 @@ def attribute(observation: Observation, slos: Mapping[SloKind, Slo], freshness: 
         for other in pressed:
             waiting[other] += _brought(role, pool, own[role]) / len(pressed)
         link += 0.0 if pressed else lent[role]
+    _add_held(waiting, own, seen, believable(observation.signals.traffic.held, freshness))
     late = (
         frozenset(role for role, count in waiting.items() if count >= 1)
         if _broken(observation.signals, slos, freshness)
         else None
     )
     return Attribution(waiting, lent, link, late)
+
+
+def _add_held(waiting: dict[Role, float], own: Mapping[Role, float], seen: Mapping[Role, Coverage], held: Reading) -> None:
+    """What the gateway holds back waits for whoever is pressed; for the role that requests come to first if nobody is."""
+    if isinstance(held, Known):
+        pressed = [role for role in seen if own[role] > 0 or _full(seen[role])]
+        takers = pressed or [role for role in seen if ROLE_FACTS[role].sizing is Sizing.QUEUE]
+        for role in takers:
+            waiting[role] += held.value / len(takers)
 
 
 def _held(role: Role, pool: Coverage) -> float:

@@ -122,10 +122,18 @@ def load_of(
         tokens_per_request = 0.0
     offered: Reading = arrivals
     if isinstance(arrivals, Known):
-        offered = Known((arrivals.value + rejected_rps) * tokens_per_request, arrivals.age_s)
+        coming = (arrivals.value + rejected_rps) * _share(observation, role, freshness)
+        offered = Known(coming * tokens_per_request, arrivals.age_s)
     partial = seen.unknown or (offered if isinstance(offered, Unknown) else None)
     queue = seen.waiting if waiting is None else waiting
     return Load(offered, queue, seen.running, tokens_per_request, partial, turned_away, lent)
+
+
+def _share(observation: Observation, role: Role, freshness: Freshness) -> float:
+    """Of all requests those that come to this role: some skip the one that they would queue for."""
+    direct = believable(observation.signals.traffic.direct_share, freshness)
+    skipped = direct.value if isinstance(direct, Known) and ROLE_FACTS[role].sizing is Sizing.QUEUE else 0.0
+    return 1.0 - min(1.0, skipped)
 
 
 def shape_of(

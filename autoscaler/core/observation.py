@@ -150,7 +150,8 @@ class Traffic:
     """What users send. `offered_rps` is what arrives, not what completes; `source` says how it was had.
 
     `prompt_tokens` is the whole prompt, cached part included: that is what occupies KV in decode. `rejected_rps` was turned
-    away before it could be counted in `offered_rps`, first attempts only.
+    away before it could be counted in `offered_rps`, first attempts only. `held` requests wait in the gateway, in front of all
+    pods; `direct_share` (0..1) of those that pass it go to decode without a prefill pod.
     """
 
     offered_rps: Reading = NOT_ASKED
@@ -158,6 +159,8 @@ class Traffic:
     ttft: Histogram | Unknown = NOT_ASKED
     prompt_tokens: Reading = NOT_ASKED
     rejected_rps: Reading = NOT_ASKED
+    held: Reading = NOT_ASKED
+    direct_share: Reading = NOT_ASKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ class Signals:
     def unknown(cls, gap: Gap, detail: str) -> Signals:
         """A reading that failed as a whole."""
         gone = Unknown(gap, detail)
-        return cls(gone, {role: RoleSignals(gone, gone, gone) for role in Role}, Traffic(gone, "", gone, gone, gone))
+        return cls(gone, {role: RoleSignals(gone, gone, gone) for role in Role}, Traffic(gone, "", gone, gone, gone, gone, gone))
 
 
 @dataclass(frozen=True, slots=True)

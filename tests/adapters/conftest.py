@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.answering import Answering, Script
+from tests.adapters.fake_cluster import Cluster, open_cluster
 from tests.adapters.prometheus_server import RealPrometheus, find_prometheus
 
 StartPrometheus = Callable[[Path, Iterable[Mapping[str, object]]], RealPrometheus]
@@ -38,6 +39,12 @@ def start_prometheus(prometheus_binary: str) -> Iterator[StartPrometheus]:
     yield start
     for server in started:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(prometheus_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One server for all tests of the metric profiles: most of their time is the wait for the first scrapes."""
+    yield from open_cluster(prometheus_binary, tmp_path_factory.mktemp("profiles"))
 
 
 @pytest.fixture

@@ -79,6 +79,10 @@ class Engine:
         self._computed = self._histogram("vllm:request_prefill_kv_computed_tokens", TOKEN_EDGES)
         self._generated = self._histogram("vllm:request_generation_tokens", TOKEN_EDGES)
 
+    def works_as(self, step: Step) -> None:
+        """From now on a scrape interval brings this: the pod has changed its role."""
+        self._step = step
+
     def step(self) -> None:
         """One scrape interval later."""
         step = self._step
@@ -109,8 +113,8 @@ class Engine:
 
 
 class Gateway:
-    """The metrics of one endpoint picker for one model: per scrape, `arrivals` requests with these times to first token; and
-    of the sidecar before it, which turns `rejected` more away.
+    """The metrics of one endpoint picker for one model: per scrape, `arrivals` requests with these times to first token, none
+    of them held or sent past prefill; and of the sidecar before it, which turns `rejected` more away.
     """
 
     def __init__(
@@ -126,10 +130,15 @@ class Gateway:
         ttft = Histogram("llm_d_epp_request_ttft_seconds", "-", names, buckets=GATEWAY_TTFT_EDGES_S, registry=self.registry)
         self._streamed = ttft.labels(**labels, streaming="true")
         self._unstreamed = ttft.labels(**labels, streaming="false")
+        held = Gauge("llm_d_epp_flow_control_queue_size", "-", [*labels, "inference_pool"], registry=self.registry)
+        held.labels(**labels, inference_pool="pool").set(0)
+        decided = Counter("llm_d_epp_disagg_decision", "-", ["model_name", "decision_type"], registry=self.registry)
+        self._through_both = decided.labels(model, "prefill-decode")
 
     def step(self) -> None:
         """One scrape interval later."""
         self._requests.inc(self._arrivals)
+        self._through_both.inc(self._arrivals)
         self._turned_away.inc(self._rejected)
         for value in self._ttft_s:
             self._streamed.observe(value)

@@ -3,7 +3,8 @@
 `RealPrometheus` runs the server found on PATH: loopback, a folder of its own, one scrape a second, targets from every
 file there that is called targets*.json.
 `Exporters` serves the metrics of many pods from one port, one path each. A pod moves on by one step whenever it is
-scraped, so what its counters show depends on the number of scrapes and not on how fast the machine is.
+scraped, so what its counters show depends on the number of scrapes and not on how fast the machine is. What a pod shows is
+a registry of prometheus_client or a recorded page (fake_pages.py).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from prometheus_client import generate_latest
 from prometheus_client.registry import Collector
 
 PATIENCE_S = 30.0
+PLAIN = "text/plain; version=0.0.4"
+Show = Callable[[str], tuple[str, bytes]]
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:
@@ -40,15 +43,15 @@ class Exporters:
 
     def __init__(self) -> None:
         self.scrapes: dict[str, int] = {}
-        self._pages: dict[str, tuple[Collector, Callable[[], None]]] = {}
+        self._pages: dict[str, Show] = {}
         self._labels: dict[str, Mapping[str, str]] = {}
         exporters = self
 
         class Page(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                page = exporters._scrape(self.path.removeprefix("/metrics/"))
+                kind, page = exporters._scrape(self.path.removeprefix("/metrics/"), self.headers.get("Accept", ""))
                 status = HTTPStatus.OK if page else HTTPStatus.NOT_FOUND
-                head = f"HTTP/1.0 {status} {status.phrase}\r\nContent-Type: text/plain; version=0.0.4\r\n\r\n"
+                head = f"HTTP/1.0 {status} {status.phrase}\r\nContent-Type: {kind}\r\n\r\n"
                 self.wfile.write(head.encode() + page)
 
             def log_message(self, *args: object) -> None:
@@ -61,7 +64,16 @@ class Exporters:
 
     def add(self, path: str, registry: Collector, step: Callable[[], None], **labels: str) -> None:
         """A pod: its metrics, what happens to it between two scrapes, and the labels that discovery gives it."""
-        self._pages[path], self._labels[path] = (registry, step), labels
+
+        def show(accept: str) -> tuple[str, bytes]:
+            step()
+            return PLAIN, generate_latest(registry)
+
+        self.add_page(path, show, **labels)
+
+    def add_page(self, path: str, show: Show, **labels: str) -> None:
+        """A pod that shows at every scrape what `show` makes of the Accept header: the kind of page, and the page."""
+        self._pages[path], self._labels[path] = show, labels
 
     def remove(self, path: str) -> None:
         """The pod is gone, and its page with it."""
@@ -87,15 +99,13 @@ class Exporters:
         self._server.server_close()
         self._thread.join()
 
-    def _scrape(self, path: str) -> bytes:
-        found = self._pages.get(path)
-        if found is None:
-            return b""
-        registry, step = found
-        step()
-        page = generate_latest(registry)
+    def _scrape(self, path: str, accept: str) -> tuple[str, bytes]:
+        show = self._pages.get(path)
+        if show is None:
+            return PLAIN, b""
+        shown = show(accept)
         self.scrapes[path] = self.scrapes.get(path, 0) + 1
-        return page
+        return shown
 
 
 class RealPrometheus:

@@ -37,13 +37,15 @@ def shards(*scopes: FleetScope, limit: int = 2000) -> list[Shard]:
     return list(deal([(scope, queries(scope)) for scope in scopes], limit))
 
 
-@pytest.mark.parametrize("gateway", [None, "llm-d"], ids=["vllm", "vllm-behind-llm-d"])
-def test_the_text_of_a_query_is_as_agreed(gateway: str | None) -> None:
+@pytest.mark.parametrize("name", ["vllm", "vllm-behind-llm-d", "sglang-behind-smg", "trtllm-behind-dynamo"])
+def test_the_text_of_a_query_is_as_agreed(name: str) -> None:
     """Two fleets in two namespaces, one query. A change of a profile shows here word by word."""
-    pair = [replace(scope, namespace=f"team-{number}") for number, scope in enumerate(fleets(2, 4, gateway))]
+    engine, _, gateway = name.partition("-behind-")
+    pair = [
+        replace(scope, namespace=f"team-{number}", engine=engine) for number, scope in enumerate(fleets(2, 4, gateway or None))
+    ]
     [shard] = shards(*pair)
-    name = "vllm-behind-llm-d.txt" if gateway else "vllm.txt"
-    assert render(shard) + "\n" == (GOLDEN / name).read_text(encoding="utf-8")
+    assert render(shard) + "\n" == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("count", "replicas", "asked"), [(1, 2, 1), (1, 200, 1), (1, 2000, 1), (100, 2, 1), (100, 20, 4)])
@@ -107,13 +109,20 @@ def test_the_gauges_of_a_profile_are_those_of_the_core_in_their_order() -> None:
     assert tuple(field.name for field in fields(Gauges) if field.default is MISSING) == NEEDED_OF_PODS
 
 
-@pytest.mark.parametrize("name", ["prefill.latency", "decode.latency", "prefill.service", "decode.service", "traffic.ttft"])
-def test_a_histograms_query_asks_for_its_sum_too(name: str) -> None:
+@pytest.mark.parametrize(
+    ("profile", "name"),
+    [
+        (profile, name)
+        for profile, told in PROFILES.items()
+        for name in told.queries
+        if SHAPES[name].buckets and (profile, name) != ("sglang", "prefill.service")  # sums what it does not count
+    ],
+)
+def test_a_histograms_query_asks_for_its_sum_too(profile: str, name: str) -> None:
     """In every alternative: a mean from another version's sum would be of other things."""
-    merged = queries_for("vllm", "llm-d", {}, PROFILES)
-    asked = re.findall(r"increase\(.*", merged[name].promql)
+    asked = re.findall(r"increase\(.*", PROFILES[profile].queries[name].promql)
     assert asked
-    assert all(re.search(r'__name__=~"[\w:]+_\(bucket\|sum\)"', one) for one in asked)
+    assert all(re.search(r'__name__=~"[\w:[\]]+_\(bucket\|sum\)"', one) for one in asked)
 
 
 def test_every_signal_of_every_profile_has_a_shape() -> None:
@@ -135,8 +144,8 @@ def test_a_gateway_tells_traffic_before_the_engine_and_the_fleets_own_query_befo
 @pytest.mark.parametrize(
     ("engine", "gateway", "own", "told"),
     [
-        ("vlm", None, {}, "engine: vlm is unknown; did you mean vllm? known: vllm"),
-        ("vllm", "vllm", {}, "gateway: vllm is unknown; known: llm-d"),
+        ("vlm", None, {}, "engine: vlm is unknown; did you mean vllm? known: sglang, trtllm, vllm"),
+        ("vllm", "vllm", {}, "gateway: vllm is unknown; known: dynamo, llm-d, smg"),
         (
             "vllm",
             None,
@@ -154,7 +163,7 @@ def test_a_gateway_tells_traffic_before_the_engine_and_the_fleets_own_query_befo
             "vllm",
             None,
             {"traffic.ttft": "x{pod=~$pods}"},
-            "queries: traffic.ttft: placeholder $pods is unknown; known: $decode_pods,",
+            "queries: traffic.ttft: placeholder $pods is unknown; known: $any_case_models,",
         ),
     ],
 )

@@ -81,10 +81,10 @@ def test_all_of_it_is_one_question_about_this_fleet_over_its_own_window(ask: Ask
     assert (ask.form["start"], ask.form["end"], ask.form["step"]) == ("6015", "6060", "15")
     query = ask.form["query"]
     assert "$" not in query
-    assert query.count("label_replace(") == 5
+    assert query.count(', "signal", "') == 5
     assert 'llm_d_epp_request_total{namespace=~"prod", model_name=~"llama"}[45s]' in query
-    assert 'kv_computed_tokens_sum{namespace=~"prod", pod=~"chat-prefill-[0-9]+"}[45s]' in query
-    assert 'generation_tokens_sum{namespace=~"prod", pod=~"chat-decode-[0-9]+"}[45s]' in query
+    assert 'kv_computed_tokens_sum", namespace=~"prod", pod=~"chat-prefill-[0-9]+"}[45s]' in query
+    assert 'generation_tokens_sum", namespace=~"prod", pod=~"chat-decode-[0-9]+"}[45s]' in query
 
 
 def test_a_query_of_the_fleets_own_is_asked_in_its_place(ask: Ask) -> None:

@@ -206,6 +206,7 @@ def test_users_traffic_comes_from_the_gateway_and_only_from_streamed_answers(sig
     assert known(traffic.offered_rps) == pytest.approx(30, rel=0.5)
     assert histogram(traffic.ttft).share_within(0.4) == pytest.approx((0.9, 0.9))
     assert histogram(traffic.ttft).quantile(1.0) == pytest.approx(5.0)  # an answer that is not streamed takes 50 s
+    assert (known(traffic.held), known(traffic.direct_share)) == (0, 0)
 
 
 def test_without_a_gateway_offered_load_is_completions_and_what_piled_up(signals: Mapping[str, Signals]) -> None:

@@ -56,10 +56,12 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "decode.tokens_per_request": (190, 210),
     "traffic.offered_rps": (39, 41),
     "traffic.rejected_rps": (0, 1),
+    "traffic.held": (0, 3),
+    "traffic.direct_share": (0.1, 0.2),
     "traffic.prompt_tokens": (1480, 1520),
     "traffic.age_s": (0.2, 14.8),
 }
-WHOLE = frozenset({"pods.waiting", "pods.running", "pods.deferred"})
+WHOLE = frozenset({"pods.waiting", "pods.running", "pods.deferred", "traffic.held"})
 TOLD_BY_EVERY = {"pods.deferred": 4}  # a pod that defers nothing is not in the answer
 LOAD = frozenset({"traffic.offered_rps"})
 _SIGNAL = re.compile(r', "signal", "([^"]+)", "", ""\)')

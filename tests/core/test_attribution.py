@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from autoscaler.core.attribution import Attribution, attribute
 from autoscaler.core.fleet import Role
-from autoscaler.core.observation import Freshness, Gauges, Histogram, Observation, Signals
+from autoscaler.core.observation import Freshness, Gauges, Histogram, Known, Observation, Signals
 from tests.fakes import GONE, SLOS, fleet, histogram, signals
 
 P, D = Role.PREFILL, Role.DECODE
@@ -101,3 +101,20 @@ def test_no_request_is_laid_to_a_role_and_the_link_twice(prefill: Row, decode: R
 def test_overload_of_decode_never_raises_prefill(prefill: Row, decode: Row) -> None:
     """With rooms granted only to computed prompts (pull), whatever decode reports adds nothing to prefill's backlog."""
     assert judged(seen({P: prefill, D: decode})).waiting[P] == pytest.approx(prefill[0])
+
+
+@pytest.mark.parametrize(
+    ("prefill", "decode", "waiting"),
+    [
+        pytest.param(CALM, CALM, (12.0, 0.0), id="nobody is pressed: they come to prefill first"),
+        pytest.param((9.0, 2.0, 0.0, 0.5), CALM, (21.0, 0.0), id="prefill is pressed"),
+        pytest.param(CALM, FULL, (0.0, 12.0), id="decode is full: prefill would not help them"),
+        pytest.param((9.0, 2.0, 0.0, 0.5), FULL, (15.0, 6.0), id="both are"),
+    ],
+)
+def test_what_a_gateway_holds_back_waits_for_who_is_pressed(prefill: Row, decode: Row, waiting: tuple[float, float]) -> None:
+    said = seen({P: prefill, D: decode})
+    whose = judged(replace(said, traffic=replace(said.traffic, held=Known(12.0))))
+    assert (whose.waiting[P], whose.waiting[D]) == pytest.approx(waiting)
+    stale = judged(replace(said, traffic=replace(said.traffic, held=Known(12.0, 600.0))))
+    assert stale == judged(said)

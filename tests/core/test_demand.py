@@ -218,3 +218,16 @@ def test_knowing_less_never_raises_demand() -> None:
     """Law 2 from the other side: what is missing counts as nothing, and the demand is marked as a lower bound."""
     whole = demand(asked(Known(10_000.0), waiting=150.0), None, PREFILL, PLAIN)
     assert demand(asked(GONE, waiting=150.0), None, PREFILL, PLAIN).replicas < whole.replicas
+
+
+@pytest.mark.parametrize(("share", "kept"), [(Known(0.25), 0.75), (Known(1.0), 0.0), (Known(0.25, 600.0), 1.0), (GONE, 1.0)])
+def test_requests_that_skip_prefill_are_no_load_of_prefill_and_load_of_decode(share: Reading, kept: float) -> None:
+    said = signals(FLEET, 7.0)
+    direct = replace(said, traffic=replace(said.traffic, direct_share=share))
+    for role, part in ((Role.PREFILL, kept), (Role.DECODE, 1.0)):
+        plain, less = (load_of(Observation(0.0, FLEET, one), role, 100.0, Freshness()) for one in (said, direct))
+        assert isinstance(plain, Load)
+        assert isinstance(less, Load)
+        assert isinstance(plain.offered_tokens_per_s, Known)
+        assert isinstance(less.offered_tokens_per_s, Known)
+        assert less.offered_tokens_per_s.value == pytest.approx(part * plain.offered_tokens_per_s.value)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from autoscaler.core.fleet import Fleet, Role
 from autoscaler.core.idle import idle_since, may_sleep
-from autoscaler.core.observation import Freshness, Observation, Signals
+from autoscaler.core.observation import Freshness, Known, Observation, Signals
 from tests.fakes import GONE, fleet, pool, signals
 
 UP = fleet(pool(Role.PREFILL, 2), pool(Role.DECODE, 2))
@@ -48,3 +52,14 @@ def test_a_fleet_found_asleep_stays_so_until_somebody_comes_or_nobody_can_tell()
     assert may_sleep(since, seen(100.0, signals(ASLEEP, 0.0), ASLEEP), 600.0)
     assert idle_since(since, seen(115.0, signals(ASLEEP, 0.2), ASLEEP), FRESH) is None
     assert idle_since(since, seen(115.0, signals(ASLEEP, GONE), ASLEEP), FRESH) is None
+
+
+@pytest.mark.parametrize(
+    "knocks", [lambda many: {"rejected_rps": Known(many)}, lambda many: {"held": Known(many)}], ids=["rejected", "held"]
+)
+def test_who_knocks_while_no_pod_stands_wakes_the_fleet(knocks: Callable[[float], dict[str, Any]]) -> None:
+    """A gateway that counts a request once it has been given a pod counts nobody then."""
+    quiet = signals(ASLEEP, 0.0)
+    for told, stays in ((0.0, 100.0), (0.1, None)):
+        knocking = replace(quiet, traffic=replace(quiet.traffic, **knocks(told)))
+        assert idle_since(100.0, seen(115.0, knocking, ASLEEP), FRESH) == stays

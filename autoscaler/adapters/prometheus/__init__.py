@@ -8,6 +8,8 @@
     own_queries.py  fleets with queries of their own, asked beside the others
     ranges.py       range queries, in chunks
     history.py      one fleet's past, step by step; lengths.yaml has the histograms of request lengths
+    sightings.py    which of a fleet's signals are really there, for `autoscaler preflight`
+    gpus.py         which engine says it works while its GPU does nothing
     recent.py       one fleet's last hours, for its forecasts to begin with: the `PastSource`
     signals.py      all of it: the `SignalSource` of the controller
 

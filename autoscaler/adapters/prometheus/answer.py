@@ -38,6 +38,10 @@ class Answer:
         """One number, or None where the answer has none."""
         return self.numbers.get(signal, _NOTHING).get(owner)
 
+    def tells(self, signal: str, owner: Owner) -> bool:
+        """Whether there is a row of it, whatever that says."""
+        return owner in self.numbers.get(signal, _NOTHING) or owner in self.buckets.get(signal, {})
+
     def reading(self, signal: str, owner: Owner, age_s: float) -> Reading:
         """One number as a reading of that age."""
         value = self.number(signal, owner)

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from autoscaler.adapters.prometheus.answer import Answer
+from autoscaler.adapters.prometheus.answer import Answer, Owner
 from autoscaler.adapters.prometheus.profile import NEEDED_OF_PODS, PodSignal, Query
+from autoscaler.adapters.prometheus.promql import spellings
 from autoscaler.core.observation import Gap, Gauges, Histogram, Known, Reading, RoleSignals, Signals, Traffic, Unknown
 from autoscaler.ports import FleetScope
 
@@ -23,7 +24,7 @@ def signals_of(scope: FleetScope, queries: Mapping[str, Query], source: str, ans
     gauges = _gauges(scope, answer)
     if shared is not None:
         roles = dict.fromkeys(scope.pods, RoleSignals(shared, shared, shared))
-        return Signals(gauges, roles, Traffic(shared, source, shared, shared, shared))
+        return Signals(gauges, roles, Traffic(shared, source, *[shared] * 5))
     sums = _Sums(scope, queries, answer, gauges)
     roles = {
         role: RoleSignals(
@@ -40,6 +41,8 @@ def signals_of(scope: FleetScope, queries: Mapping[str, Query], source: str, ans
         ttft=sums.histogram("traffic.ttft"),
         prompt_tokens=sums.reading("traffic.prompt_tokens", pods),
         rejected_rps=sums.reading("traffic.rejected_rps", pods),
+        held=sums.reading("traffic.held", pods),
+        direct_share=sums.reading("traffic.direct_share", pods),
     )
     return Signals(gauges, roles, traffic)
 
@@ -53,21 +56,25 @@ class _Sums:
     answer: Answer
     gauges: Mapping[str, Gauges] | Unknown
 
-    @property
-    def _owner(self) -> tuple[str, str]:
-        return self.scope.namespace, self.scope.model
+    def _owner(self, signal: str) -> Owner:
+        """Whose row it is in the answer: the model's, or that of its name in lower case (metric_profiles/dynamo.yaml)."""
+        exact = self.scope.namespace, self.scope.model
+        if self.answer.tells(signal, exact):
+            return exact
+        other = self.scope.namespace, spellings(self.scope.model)[1]
+        return other if self.answer.tells(signal, other) else exact
 
     def histogram(self, signal: str) -> Histogram | Unknown:
-        return self.answer.histogram(signal, self._owner) if signal in self.queries else self._not_told(signal)
+        return self.answer.histogram(signal, self._owner(signal)) if signal in self.queries else self._not_told(signal)
 
     def reading(self, signal: str, pods: Sequence[str]) -> Reading:
         """A number; if the engine tells it, from `pods`."""
         query = self.queries.get(signal)
         if query is None:
             return self._not_told(signal)
-        gateway_age_s = self.answer.number("traffic.age_s", self._owner)
+        gateway_age_s = self.answer.number("traffic.age_s", self._owner("traffic.age_s"))
         age_s = _oldest(self.gauges, pods) if query.scope == "engine" else math.inf if gateway_age_s is None else gateway_age_s
-        return self.answer.reading(signal, self._owner, age_s)
+        return self.answer.reading(signal, self._owner(signal), age_s)
 
     def _not_told(self, signal: str) -> Unknown:
         gateway = f"gateway {self.scope.gateway}" if self.scope.gateway else "a gateway, for there is none,"

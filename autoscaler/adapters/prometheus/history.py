@@ -28,7 +28,7 @@ import yaml
 from autoscaler.adapters.prometheus.answer import Answer
 from autoscaler.adapters.prometheus.client import Row
 from autoscaler.adapters.prometheus.profile import ROLE_PODS, load_profiles, offered_source, queries_for
-from autoscaler.adapters.prometheus.promql import any_of
+from autoscaler.adapters.prometheus.promql import any_of, models_of, spellings
 from autoscaler.adapters.prometheus.ranges import RangeClient, Span
 from autoscaler.core.fleet import ROLE_FACTS, Fleet, Role
 from autoscaler.core.observation import Histogram, Unknown
@@ -145,7 +145,7 @@ def filled(promql: str, signal: str, owner: tuple[str, str], pods: Mapping[Role,
     namespace, model = owner
     values = {
         "namespaces": any_of([namespace]),
-        "models": any_of([model]),
+        **models_of([model]),
         "window": f"{window_s:g}s" if window_s == int(window_s) else f"{round(window_s * 1000)}ms",
         "window_s": f"{window_s:g}",
         **{ROLE_PODS[role]: names[role] for role in pods},
@@ -185,7 +185,9 @@ def _values(row: Row, chunk: Span) -> Iterator[tuple[int, float]]:
 
 def _of(owner: tuple[str, str], rows: Sequence[Row]) -> Iterator[Row]:
     """The rows of one fleet: a pattern of pod names may reach further than its own pods."""
-    return (row for row in rows if (row["metric"].get("namespace"), row["metric"].get("model_name")) == owner)
+    namespace, model = owner
+    names = spellings(model)
+    return (row for row in rows if row["metric"].get("namespace") == namespace and row["metric"].get("model_name") in names)
 
 
 def numbers(owner: tuple[str, str], rows: Sequence[Row], chunk: Span) -> list[float | None]:

@@ -13,12 +13,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import Any
 
 from autoscaler.adapters.prometheus.profile import Query
 from autoscaler.adapters.prometheus.promql import Shard, deal
-from autoscaler.core.observation import Gap, Known, Reading, Signals, Unknown
+from autoscaler.core.observation import Gap, Known, Reading, Signals, Traffic, Unknown
 from autoscaler.errands import Daemons, attempt, settle
 from autoscaler.ports import FleetScope
 
@@ -102,8 +103,9 @@ def _older(signals: Signals, by_s: float) -> Signals:
     if not isinstance(gauges, Unknown):
         gauges = {pod: replace(gauge, age_s=gauge.age_s + by_s) for pod, gauge in gauges.items()}
     roles = {role: replace(told, tokens_per_request=_aged(told.tokens_per_request, by_s)) for role, told in signals.roles.items()}
-    offered_rps, prompt_tokens = _aged(traffic.offered_rps, by_s), _aged(traffic.prompt_tokens, by_s)
-    return Signals(gauges, roles, replace(traffic, offered_rps=offered_rps, prompt_tokens=prompt_tokens))
+    read: dict[str, Any] = {one.name: getattr(traffic, one.name) for one in fields(traffic)}
+    read |= {name: _aged(told, by_s) for name, told in read.items() if isinstance(told, Known)}
+    return Signals(gauges, roles, Traffic(**read))
 
 
 def _aged(reading: Reading, by_s: float) -> Reading:

@@ -5,13 +5,15 @@ has an engine profile, perhaps a gateway profile whose traffic signals then win,
 
     pods.<signal>      a number per (namespace, pod):           waiting, running, kv_usage, age_s, deferred
     <role>.<signal>    one per (namespace, model_name):         latency, service (both by le), tokens_per_request
-    traffic.<signal>   one per (namespace, model_name):         offered_rps, rejected_rps, prompt_tokens, ttft (by le), age_s
+    traffic.<signal>   one per (namespace, model_name):         offered_rps, rejected_rps, held, direct_share, prompt_tokens,
+                                                                ttft (by le), age_s
 
 A histogram's query may answer its sum too, in a row without `le`: that is where means come from. Every engine must tell the
 first four of `pods`; what it does not defer, or does not say, counts as none deferred.
 
 Which histogram belongs to which role stands in the file, so a new role or engine is new data. Queries are templates with
-`$placeholders` (`string.Template`; `$$` is a plain dollar): braces belong to PromQL.
+`$placeholders` (`string.Template`; `$$` is a plain dollar): braces belong to PromQL. `$any_case_models` are the models' names
+and the same in lower case, for a gateway that writes them so.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from autoscaler.refusal import Refusal
 
 PodSignal = Literal["waiting", "running", "kv_usage", "age_s", "deferred"]
 RoleSignal = Literal["latency", "tokens_per_request", "service"]
-TrafficSignal = Literal["offered_rps", "rejected_rps", "prompt_tokens", "ttft", "age_s"]
+TrafficSignal = Literal["offered_rps", "rejected_rps", "held", "direct_share", "prompt_tokens", "ttft", "age_s"]
 Scope = Literal["engine", "gateway"]
 
 
@@ -53,7 +55,7 @@ SHAPES: Mapping[str, Shape] = {
     **{f"traffic.{name}": Shape("model_name", name in HISTOGRAMS) for name in get_args(TrafficSignal)},
 }
 ROLE_PODS: Mapping[Role, str] = {role: f"{role}_pods" for role in Role}
-PLACEHOLDERS = ("namespaces", "models", "window", "window_s", *ROLE_PODS.values())
+PLACEHOLDERS = ("namespaces", "models", "any_case_models", "window", "window_s", *ROLE_PODS.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,16 +74,27 @@ def render(shard: Shard) -> str:
     by_role = {role: any_of(pod for pod, held in shard.roles.items() if held is role) for role in Role}
     values = {
         "namespaces": any_of(scope.namespace for scope in shard.scopes),
-        "models": any_of(scope.model for scope in shard.scopes),
+        **models_of(scope.model for scope in shard.scopes),
         "window": _duration(shard.window_s),
         "window_s": f"{shard.window_s:g}",
         **{ROLE_PODS[role]: names for role, names in by_role.items()},
     }
     pods_of: dict[str, str] = {"pods": any_of(shard.roles)} | by_role  # by section, whose names are "pods" and the roles
     return "\nor\n".join(
-        _named(name, Template(query.promql).safe_substitute(values, pods=pods_of.get(name.partition(".")[0], "")))
+        named(name, Template(query.promql).safe_substitute(values, pods=pods_of.get(name.partition(".")[0], "")))
         for name, query in shard.queries.items()
     )
+
+
+def models_of(names: Iterable[str]) -> Mapping[str, str]:
+    """The placeholders that stand for models."""
+    names = list(names)
+    return {"models": any_of(names), "any_case_models": any_of(one for name in names for one in spellings(name))}
+
+
+def spellings(model: str) -> tuple[str, str]:
+    """A model's name as it is, and as a gateway may write it: Dynamo's frontend has it in lower case."""
+    return model, model.lower()
 
 
 def any_of(names: Iterable[str]) -> str:
@@ -94,8 +105,9 @@ def any_of(names: Iterable[str]) -> str:
     return json.dumps("|".join(_RE2_SPECIAL.sub(r"\\\g<0>", name) for name in sorted(set(names))) or _NOBODY, ensure_ascii=False)
 
 
-def _named(name: str, promql: str) -> str:
-    return f'label_replace(\n{promql.strip()}\n, "signal", "{name}", "", "")'
+def named(signal: str, promql: str) -> str:
+    """The same query, its rows told apart from those of other signals."""
+    return f'label_replace(\n{promql.strip()}\n, "signal", "{signal}", "", "")'
 
 
 def _duration(window_s: float) -> str:

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from autoscaler.adapters.prometheus.client import Endpoint
 from autoscaler.adapters.prometheus.history import MEANS, OFFERED, REJECTED, filled, numbers
 from autoscaler.adapters.prometheus.profile import MetricProfile, load_profiles, queries_for
+from autoscaler.adapters.prometheus.promql import named
 from autoscaler.adapters.prometheus.ranges import RangeClient, Span
 from autoscaler.core.fleet import Role
 from autoscaler.core.observation import Gap, Unknown
@@ -88,4 +89,4 @@ def _question(scope: FleetScope, profiles: Mapping[str, MetricProfile]) -> str:
     queries = queries_for(scope.engine, scope.gateway, scope.queries, profiles)
     pods, owner = families(scope), (scope.namespace, scope.model)
     asked = {name: filled(queries[name].promql, name, owner, pods, scope.window_s) for name in SIGNALS if name in queries}
-    return "\nor\n".join(f'label_replace(\n{promql.strip()}\n, "signal", "{name}", "", "")' for name, promql in asked.items())
+    return "\nor\n".join(named(name, promql) for name, promql in asked.items())
