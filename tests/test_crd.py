@@ -109,7 +109,8 @@ def test_the_server_fills_in_the_defaults_that_a_file_has() -> None:
     for part in ("metrics", "freshness", "forecast", "sizing"):
         default = at("spec", part)["default"]
         assert default == {name: value for name, value in spec[part].items() if name != "queries"}
-    assert at("spec", "behaviour")["default"] == {name: spec["behaviour"][name] for name in ("tickSeconds", "flip")}
+    assert at("spec", "behaviour")["default"] == {name: spec["behaviour"][name] for name in ("tickSeconds", "drain", "flip")}
+    assert at("spec", "enginePort")["default"] == spec["enginePort"]
     assert at("spec", "mode")["default"] == Mode.RECOMMEND
 
 
@@ -165,6 +166,20 @@ def test_printing_the_crd_loads_no_cluster_client() -> None:
         (
             {"type": "object", "propertyNames": {"$ref": "#/$defs/Name"}, "additionalProperties": {"type": "integer"}},
             {"type": "object", "required": ["b", "a"], "properties": {"b": {"type": "integer"}, "a": {"type": "integer"}}},
+        ),
+        (
+            {
+                "type": "object",
+                "propertyNames": {"$ref": "#/$defs/Name"},
+                "additionalProperties": {"type": "integer"},
+                "default": {"b": 1, "a": 2},
+            },
+            {
+                "type": "object",
+                "required": ["b", "a"],
+                "properties": {"b": {"type": "integer"}, "a": {"type": "integer"}},
+                "default": {"b": 1, "a": 2},
+            },
         ),
         (
             {"type": "array", "prefixItems": [{"type": "number", "minimum": n, "maximum": 3 - n} for n in (1, 0)]},

@@ -49,6 +49,14 @@ def test_an_example_recommends_and_holds_no_surprise(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_an_example_that_is_let_act_drains_what_it_removes(name: str) -> None:
+    document = example(name)
+    acting = document.model_copy(update={"spec": document.spec.model_copy(update={"mode": Mode.AUTO})})
+    assert warnings(acting) == []
+    assert acting.spec.routing is not None
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_promises_of_an_example_can_be_kept_and_sit_on_bucket_edges(name: str) -> None:
     policy = example(name).core()
     assert policy.shape is not None
@@ -85,6 +93,7 @@ def test_what_an_example_offers_in_a_comment_may_be_written_as_it_stands(name: s
     (tmp_path / "all.yaml").write_text(written)
     (loaded,) = load_policies([tmp_path / "all.yaml"])
     assert (loaded.document.spec != example(name).spec) == bool(count)
+    assert warnings(loaded.document) == []
 
 
 def test_the_examples_differ_in_the_way_they_say() -> None:

@@ -126,13 +126,6 @@ def test_a_zero_overrides_and_a_null_does_not() -> None:
     ("changes", "line"),
     [
         (
-            {"spec.behaviour": {"flip": {"enabled": True}}},
-            (
-                "spec.behaviour.flip.enabled: no target on Kubernetes can flip in this version; "
-                "there the policy will only scale, a simulated fleet flips"
-            ),
-        ),
-        (
             {"spec.behaviour": {"scaleDown": {"stabilizationSeconds": 10}}},
             (
                 "spec.behaviour.scaleDown.stabilizationSeconds: 10 is shorter than tickSeconds 15, "
@@ -207,6 +200,14 @@ def test_a_document_cannot_be_changed() -> None:
 def test_the_schema_comes_in_the_order_of_the_fields_with_their_descriptions() -> None:
     schema = Document.model_json_schema()
     assert list(schema["properties"]) == ["apiVersion", "kind", "metadata", "spec"]
-    assert list(schema["$defs"]["Pool"]["properties"]) == ["target", "min", "max", "gpusPerReplica", "floors", "behaviour"]
+    assert list(schema["$defs"]["Pool"]["properties"]) == [
+        "target",
+        "min",
+        "max",
+        "gpusPerReplica",
+        "capacityPool",
+        "floors",
+        "behaviour",
+    ]
     assert schema["$defs"]["Spec"]["properties"]["model"]["description"] == "The served model's name, as the metrics have it."
     assert schema == Document.model_json_schema()

@@ -10,13 +10,14 @@ from pydantic import ValidationError
 
 from autoscaler.policy import Document
 from autoscaler.policy.fields import objections
-from autoscaler.policy.profiles import replica_profiles, signals
+from autoscaler.policy.profiles import metric_profiles, replica_profiles, signals
 from tests.policy_documents import MINIMAL, edited
 
 NAME = "1 to 63 of a-z, 0-9 and -, a letter or digit at both ends"
 WORD = "1 to 253 characters without spaces"
 PROFILES = ", ".join(replica_profiles())
 SIGNALS = ", ".join(signals())
+ENGINES, GATEWAYS = (", ".join(metric_profiles(scope)) for scope in ("engine", "gateway"))
 SET = {"apiVersion": "disaggregatedset.x-k8s.io/v1", "kind": "DisaggregatedSet", "name": "llama"}
 INLINE = {"prefillSeconds": [0.01, 1e-4, 0.0], "decodeSeconds": [0.02, 1e-4, 1e-7], "kvTokens": 100_000}
 
@@ -42,6 +43,8 @@ def lines(data: Any) -> list[str]:
         # not the kind of value
         ("spec.pools.prefill.max", "four", '"four" is not a whole number (allowed: 1..1000)'),
         ("spec.pools.prefill.max", 4.5, "4.5 is not a whole number (allowed: 1..1000)"),
+        ("spec.enginePort", 65_536, "65536 is out of range (allowed: 1..65535)"),
+        ("spec.behaviour.drain.deadlineSeconds", 0.5, "0.5 is out of range (allowed: 1..86400)"),
         ("spec.pools.prefill.max", True, "true is not a whole number (allowed: 1..1000)"),
         ("spec.pools.prefill.max", None, "null is not a whole number (allowed: 1..1000)"),
         ("spec.slo.tpot.seconds", "50ms", '"50ms" is not a number (allowed: 0.0001..3600)'),
@@ -67,13 +70,29 @@ def lines(data: Any) -> list[str]:
         ),
         ("spec.mode", "auto", '"auto" is unknown; did you mean "Auto"? (allowed: Off, Recommend, Auto)'),
         ("spec.mode", True, "true is unknown (allowed: Off, Recommend, Auto)"),
-        ("spec.engine", "vlm", '"vlm" is not an engine with a metric profile; did you mean "vllm"? (allowed: vllm)'),
-        ("spec.engine", "llm-d", '"llm-d" is not an engine with a metric profile; did you mean "vllm"? (allowed: vllm)'),
-        ("spec.gateway", "llmd", '"llmd" is not a gateway with a metric profile; did you mean "llm-d"? (allowed: llm-d)'),
+        ("spec.engine", "vlm", f'"vlm" is not an engine with a metric profile; did you mean "vllm"? (allowed: {ENGINES})'),
+        ("spec.engine", "llm-d", f'"llm-d" is not an engine with a metric profile; did you mean "vllm"? (allowed: {ENGINES})'),
+        ("spec.gateway", "llmd", f'"llmd" is not a gateway with a metric profile; did you mean "llm-d"? (allowed: {GATEWAYS})'),
         (
             "spec.profile",
             "llama-3-8b-h100",
             f'"llama-3-8b-h100" is not a built-in replica profile; did you mean "llama-3-8b-h100-tp1"? (allowed: {PROFILES})',
+        ),
+        ("spec.pools.prefill.capacityPool", "H100", f'"H100" is not allowed (allowed: {NAME})'),
+        (
+            "spec.behaviour.drain.onDeadline",
+            "forced",
+            '"forced" is unknown; did you mean "force"? (allowed: rollback, force)',
+        ),
+        (
+            "spec.behaviour.flip.driver",
+            "enginSwitch",
+            '"enginSwitch" is unknown; did you mean "engineSwitch"? (allowed: auto, relabel, engineSwitch, pairedResize)',
+        ),
+        (
+            "spec.behaviour.flip.order",
+            "surge",
+            '"surge" is unknown; did you mean "surgeFirst"? (allowed: auto, drainFirst, surgeFirst)',
         ),
         # unknown fields
         ("spec.gpuBudgt", 8, 'unknown field; did you mean "gpuBudget"?'),
@@ -141,8 +160,8 @@ def test_zero_without_a_gateway_and_floors_beyond_the_budget_are_refused_with_th
             "spec",
             None,
             (
-                "spec: null is not a mapping (fields: mode, model, engine, gateway, metrics, profile, speed, pools, slo, "
-                "gpuBudget, requestShape, freshness, forecast, sizing, behaviour)"
+                "spec: null is not a mapping (fields: mode, model, engine, enginePort, gateway, metrics, profile, speed, pools, "
+                "routing, slo, gpuBudget, requestShape, freshness, forecast, sizing, behaviour)"
             ),
         ),
         (

@@ -8,9 +8,8 @@ order of those checks, since a check sees the fields before it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from enum import StrEnum
 from functools import partial
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
@@ -19,7 +18,6 @@ from autoscaler.core.calibration import CalibrationLimits, Trust
 from autoscaler.core.capacity import Slo
 from autoscaler.core.demand import DemandLimits
 from autoscaler.core.fleet import Role, SloKind
-from autoscaler.core.flip import FlipLimits
 from autoscaler.core.forecast import ForecastLimits
 from autoscaler.core.hysteresis import Damping
 from autoscaler.core.observation import Freshness
@@ -27,8 +25,10 @@ from autoscaler.core.policy import Policy, PoolLimits
 from autoscaler.core.profile import ReplicaProfile
 from autoscaler.core.strain import StrainLimits
 from autoscaler.policy.behaviour import Behaviour
-from autoscaler.policy.fields import ALLOWED, Objection, Section, at_least, at_most, default_of, refuse, shown
+from autoscaler.policy.drivers import Ground, obstacles
+from autoscaler.policy.fields import ALLOWED, Objection, Section, at_least, at_most, complete, default_of, refuse, shown
 from autoscaler.policy.profiles import ProfileSpec, known_engine, known_gateway, known_profile
+from autoscaler.policy.routing import Routing
 from autoscaler.policy.sections import (
     ForecastSpec,
     FreshnessSpec,
@@ -51,23 +51,14 @@ FLOORS: Mapping[SloKind, tuple[str, Callable[[ReplicaProfile], float]]] = {
     SloKind.TPOT: ("a decode step", lambda profile: profile.decode_s[0]),
 }
 
-K = TypeVar("K", bound=StrEnum)
-V = TypeVar("V")
-
-
-def _complete(kinds: type[K], entries: dict[K, V]) -> dict[K, V]:
-    """A mapping with an entry for each of `kinds`, in their own order."""
-    refuse(Objection((kind,), "missing") for kind in kinds if kind not in entries)
-    return {kind: entries[kind] for kind in kinds}
-
 
 def _mode(written: object) -> object:
     """YAML 1.1 reads a bare Off as false; it is Off all the same."""
     return Mode.OFF if written is False else written
 
 
-Slos = Annotated[dict[Annotated[SloKind, Field(strict=False)], SloSpec], AfterValidator(partial(_complete, SloKind))]
-Pools = Annotated[dict[Annotated[Role, Field(strict=False)], Pool], AfterValidator(partial(_complete, Role))]
+Slos = Annotated[dict[Annotated[SloKind, Field(strict=False)], SloSpec], AfterValidator(partial(complete, SloKind))]
+Pools = Annotated[dict[Annotated[Role, Field(strict=False)], Pool], AfterValidator(partial(complete, Role))]
 
 
 class Spec(Section):
@@ -79,6 +70,8 @@ class Spec(Section):
     """The served model's name, as the metrics have it."""
     engine: Annotated[str, AfterValidator(known_engine)]
     """Name of the engine's metric profile."""
+    engine_port: int = Field(8000, ge=1, le=65_535)
+    """Where an engine answers HTTP: how many requests it holds, and which role it has."""
     gateway: Annotated[str, AfterValidator(known_gateway)] | None = None
     """Name of the gateway's metric profile, if there is a gateway."""
     metrics: Metrics = Metrics()
@@ -92,6 +85,7 @@ class Spec(Section):
     """What that is worth: everything ("profile"), a start until the engines' own times are sure, or only a shape ("nothing")."""
     pools: Pools
     """What is scaled, by role: one pool for each."""
+    routing: Routing | None = None
     slo: Slos
     """What users are promised, by latency: one promise for each."""
     gpu_budget: int | None = Field(None, ge=1, le=MAX_GPUS)
@@ -164,6 +158,29 @@ class Spec(Section):
             refuse([Objection(("zeroAfterSeconds",), f"{text} (allowed: null)")])
         return behaviour
 
+    @field_validator("behaviour")
+    @classmethod
+    def _drains_longer_than_it_settles(cls, behaviour: Behaviour, info: ValidationInfo) -> Behaviour:
+        """Until requests under way have arrived no replica counts as idle: with less time every drain would fail."""
+        routing: Routing | None = info.data.get("routing")
+        if routing is not None:
+            reason = f"spec.routing.settleSeconds {shown(routing.settle_seconds)}"
+            at_least(behaviour.drain.deadline_seconds, routing.settle_seconds, reason, 86_400, "drain", "deadlineSeconds")
+        return behaviour
+
+    @field_validator("behaviour")
+    @classmethod
+    def _has_what_its_driver_needs(cls, behaviour: Behaviour, info: ValidationInfo) -> Behaviour:
+        if info.data.keys() >= {"engine", "routing", "pools"}:
+            ground = Ground(info.data["engine"], info.data["routing"], info.data["pools"])
+            refuse(Objection(("flip", "driver"), text) for text in obstacles(behaviour.flip.driver, ground))
+        return behaviour
+
+    @property
+    def ground(self) -> Ground:
+        """What decides which drivers can flip here."""
+        return Ground(self.engine, self.routing, self.pools)
+
     @property
     def strain(self) -> StrainLimits:
         """A latency speaks of replicas that have served for all of its window, and been scraped since."""
@@ -208,7 +225,7 @@ class Document(Section):
                 for role, pool in spec.pools.items()
                 if pool.floors
             },
-            flip=FlipLimits(**spec.behaviour.flip.for_core(), sighted_s=spec.behaviour.over(Damping()).down.stabilization_s),
+            flip=spec.behaviour.flip.core(spec.behaviour.over(Damping()).down.stabilization_s),
             zero_after_s=spec.behaviour.zero_after_seconds,
         )
 

@@ -18,14 +18,17 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
+from enum import StrEnum
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 Path = tuple[str | int, ...]
+K = TypeVar("K", bound=StrEnum)
+V = TypeVar("V")
 
 ALLOWED = "x-allowed"  # in a field's JSON schema: what is allowed, in words, where a range cannot say it
 CLASH = "clash"  # the error type of what `refuse` raises
@@ -80,6 +83,12 @@ def refuse(found: Iterable[Objection]) -> None:
     objections = tuple(found)
     if objections:
         raise PydanticCustomError(CLASH, "{text}", {"text": "; ".join(map(str, objections)), "objections": objections})
+
+
+def complete(kinds: type[K], entries: dict[K, V]) -> dict[K, V]:
+    """A mapping with an entry for each of `kinds`, in their own order. Refuses one that lacks some."""
+    refuse(Objection((kind,), "missing") for kind in kinds if kind not in entries)
+    return {kind: entries[kind] for kind in kinds}
 
 
 def at_least(value: float, least: float, reason: str, most: float, *path: str) -> None:

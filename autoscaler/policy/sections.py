@@ -117,6 +117,8 @@ class Pool(Section):
     """The most replicas the pool may have."""
     gpus_per_replica: int = Field(1, ge=1, le=1024)
     """GPUs that one replica takes, all its pods together."""
+    capacity_pool: Name | None = None
+    """Name of the GPUs that the pool draws from: what one pool gives up, another with the same name here can take."""
     floors: list[FloorSpec] = Field(default_factory=list, max_length=50)
     """Hours of the week at which the pool has more replicas than `min`, whatever the load."""
     behaviour: DampingSpec = DampingSpec()

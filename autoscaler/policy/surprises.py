@@ -7,19 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from autoscaler.core.action import Mode
 from autoscaler.core.capacity import KV_USABLE, Bound, Shape, capacity
 from autoscaler.core.fleet import ROLE_FACTS, SloKind
 from autoscaler.core.policy import Policy
 from autoscaler.core.profile import ReplicaProfile
-from autoscaler.policy.behaviour import DampingSpec
+from autoscaler.policy.behaviour import DampingSpec, FlipDriver
 from autoscaler.policy.document import Document, Spec
+from autoscaler.policy.drivers import AUTOMATIC, obstacles
 from autoscaler.policy.fields import Objection
+from autoscaler.policy.routing import RoutingKind
 
 
 def warnings(document: Document) -> list[str]:
     """One line per surprise, beginning with the field's path; empty if there is none."""
     spec, policy = document.spec, document.core()
-    return [str(found) for look in (_flips, _out_of_reach, _short_windows) for found in look(spec, policy)]
+    return [
+        str(found)
+        for look in (_flips, _cut_off, _still_on_its_way, _out_of_reach, _short_windows)
+        for found in look(spec, policy)
+    ]
 
 
 def _to_first_token_s(profile: ReplicaProfile, shape: Shape) -> float:
@@ -40,9 +47,29 @@ ALONE_S: Mapping[SloKind, Callable[[ReplicaProfile, Shape], float]] = {
 
 
 def _flips(spec: Spec, _: Policy) -> Iterator[Objection]:
-    if spec.behaviour.flip.enabled:
-        text = "no target on Kubernetes can flip in this version; there the policy will only scale, a simulated fleet flips"
+    """A driver that is written has what it needs, or the document is refused; `auto` may find none. Each says why not, once."""
+    flip = spec.behaviour.flip
+    lacking = [obstacles(driver, spec.ground) for driver in AUTOMATIC]
+    if flip.enabled and flip.driver is FlipDriver.AUTO and all(lacking):
+        text = f"driver auto finds no way to flip on Kubernetes: {'; '.join(found[0] for found in lacking)}"
         yield Objection(("spec", "behaviour", "flip", "enabled"), text)
+
+
+def _cut_off(spec: Spec, policy: Policy) -> Iterator[Objection]:
+    shrinks = policy.zero_after_s is not None or any(pool.max > pool.min for pool in spec.pools.values())
+    if spec.routing is None and policy.mode is Mode.AUTO and shrinks:
+        text = "missing, so replicas are removed without being drained: what they still serve then is cut off"
+        yield Objection(("spec", "routing"), text)
+
+
+def _still_on_its_way(spec: Spec, _: Policy) -> Iterator[Objection]:
+    """Between vLLM engines a request comes to its decode engine after its prefill; SGLang's have it at once, both of them."""
+    routing, ttft_s = spec.routing, spec.slo[SloKind.TTFT].seconds
+    if routing is not None and routing.kind is not RoutingKind.SGLANG_GATEWAY and routing.settle_seconds < ttft_s:
+        text = (
+            f"{routing.settle_seconds:g} is shorter than spec.slo.ttft.seconds {ttft_s:g}, for which a request may be in prefill"
+        )
+        yield Objection(("spec", "routing", "settleSeconds"), f"{text} and come to a decode replica that looked idle")
 
 
 def _out_of_reach(_: Spec, policy: Policy) -> Iterator[Objection]:

@@ -10,14 +10,17 @@ Every part of `Spec` with a default is there when rules run; a pool's `behaviour
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 from autoscaler.core.fleet import Role
 from autoscaler.core.hysteresis import Damping
+from autoscaler.policy.behaviour import ORDERED, FlipOrder
 from autoscaler.policy.crd.structural import Additions, one_of
 from autoscaler.policy.document import SCRAPES_PER_AGE, TICKS_PER_GAP, Spec
+from autoscaler.policy.drivers import NEEDS, SWITCHING, Need
 from autoscaler.policy.profiles import metric_profiles, replica_profiles, signals
+from autoscaler.policy.routing import HAS_API, OTHERS, TELLS_ROLES, RoutingKind
 from autoscaler.policy.sections import LWS, SCRAPES_PER_WINDOW, WITH_ROLES, Target
 
 Rule = dict[str, str]
@@ -47,7 +50,17 @@ def _rules() -> dict[str, list[Rule]]:
         "Target": [_version_belongs_to_kind(), *_role_belongs_to_kind()],
         "RequestShape": [_rule(".uncachedTokens", uncached, "above promptTokens")],
         "ForecastSpec": [_rule(".errorsNeeded", "self.errorsNeeded <= self.errorsKept", "above errorsKept")],
-        "Spec": [*_one_role_per_target(), _pays_for_the_smallest_fleet(), _outlives_a_scrape(), *_ticks_are_no_gaps(), woken],
+        "Routing": [*_fields_of_a_kind(), *_values_tell_apart()],
+        "Flip": [_order_of_halves()],
+        "Spec": [
+            *_one_role_per_target(),
+            _pays_for_the_smallest_fleet(),
+            _outlives_a_scrape(),
+            *_ticks_are_no_gaps(),
+            woken,
+            _drains_longer_than_it_settles(),
+            *_drivers_have_what_they_need(),
+        ],
     }
 
 
@@ -74,6 +87,54 @@ def _role_belongs_to_kind() -> Iterator[Rule]:
     has_roles, kinds = f"self.kind in {list(WITH_ROLES)}", " or ".join(WITH_ROLES)
     yield _rule(".role", f"!({has_roles}) || has(self.role)", f"missing; a {kinds} has a count for each of its roles")
     yield _rule(".role", f"{has_roles} || !has(self.role)", f"not allowed; only a {kinds} has roles inside")
+
+
+def _names(values: Iterable[str]) -> list[str]:
+    """CEL's list of an enum's values."""
+    return [str(value) for value in values]
+
+
+def _fields_of_a_kind() -> Iterator[Rule]:
+    has_label, gate = f"self.kind in {_names(TELLS_ROLES)}", RoutingKind.READINESS_GATE
+    yield _rule(".label", f"!({has_label}) || has(self.label)", "needs the pod label that tells the router the role")
+    yield _rule(".label", f"self.kind != '{gate}' || !has(self.label)", f"not allowed; kind {gate} has no label")
+    others = " || ".join(f"self.label.startsWith('{domain}/')" for domain in OTHERS)
+    yield _rule(".label", f"!has(self.label) || !({others})", "not allowed; the objects that made the pods find them by it")
+    has_api, kinds = f"self.kind in {_names(HAS_API)}", " or ".join(HAS_API)
+    yield _rule(".url", f"!({has_api}) || has(self.url)", f"missing; kind {kinds} needs its API")
+    yield _rule(".url", f"{has_api} || !has(self.url)", f"not allowed; only kind {kinds} has an API")
+
+
+def _values_tell_apart() -> Iterator[Rule]:
+    for owner, role in combinations(Role, 2):
+        yield _rule(f".values.{role}", f"self.values.{owner} != self.values.{role}", f"the value of {owner} already")
+    for role in Role:
+        yield _rule(".away", f"self.away != self.values.{role}", f"the value of {role} already")
+
+
+def _order_of_halves() -> Rule:
+    rule = f"self.order == '{FlipOrder.AUTO}' || self.driver in {_names(ORDERED)}"
+    return _rule(".order", rule, "which changes roles in place")
+
+
+def _drains_longer_than_it_settles() -> Rule:
+    path = ".behaviour.drain.deadlineSeconds"
+    rule = f"!has(self.routing) || self{path} >= self.routing.settleSeconds"
+    return _rule(path, rule, "below spec.routing.settleSeconds")
+
+
+def _drivers_have_what_they_need() -> Iterator[Rule]:
+    pairs = [(f"self.pools.{one}", f"self.pools.{other}") for one, other in combinations(Role, 2)]
+    shared = [f"has({one}.capacityPool) && has({other}.capacityPool)" for one, other in pairs]
+    met = {
+        Need.SWITCH: f"self.engine in {list(SWITCHING)}",
+        Need.TELLING: f"has(self.routing) && self.routing.kind in {_names(TELLS_ROLES)}",
+        Need.ONE_SIZE: " && ".join(f"{one}.gpusPerReplica == {other}.gpusPerReplica" for one, other in pairs),
+        Need.ONE_STOCK: " && ".join([*shared, *(f"{one}.capacityPool == {other}.capacityPool" for one, other in pairs)]),
+    }
+    path = ".behaviour.flip.driver"
+    for driver, needs in NEEDS.items():
+        yield from (_rule(path, f"self{path} != '{driver}' || ({met[need]})", f"{driver} needs {need}") for need in needs)
 
 
 def _one_role_per_target() -> Iterator[Rule]:

@@ -107,7 +107,7 @@ def _tuple(items: list[Schema]) -> Schema:
 def _default(node: Mapping[str, Any], schema: Schema) -> Schema:
     if node.get("default") is None:
         return {}
-    if schema.get("type") != "object":
+    if schema.get("type") != "object" or "propertyNames" in node:
         return {"default": _plain(node["default"])}
     of_fields = {name: field["default"] for name, field in schema.get("properties", {}).items() if "default" in field}
     return {"default": of_fields} if of_fields else {}
