@@ -5,7 +5,8 @@ The conditions of its PDAutoscaler, in the words of the Horizontal Pod Autoscale
     AbleToScale     the fleet can be read and what is written to it is accepted
     ScalingActive   every signal is present and fresh, or the fleet sleeps and needs none but arrivals
     ScalingLimited  a bound, the budget, or a cluster that refuses replicas holds the targets back
-    Degraded        somebody should look: replicas that are wanted do not come, or nobody can tell what stands
+    Degraded        somebody should look: a drain or a flip does not get on, replicas that are wanted do not come, or nobody
+                    can tell what stands
 
 Each is told at every tick, also of a fleet that is held: one left out would go on standing there as it last was. Degraded
 is told as soon as the cluster tells it; whoever is woken by it should wait for as long as a node takes to come.
@@ -95,6 +96,8 @@ def _limited(plan: Plan) -> Condition:
 
 
 def _degraded(fleet: Fleet) -> Condition:
+    if fleet.stuck:
+        return Condition("Degraded", True, Reason.STUCK, "; ".join(fleet.stuck))
     found = [(role, shortage) for role, pool in fleet.pools.items() for shortage in pool.shortages]
     if not found:
         return Condition("Degraded", False, "AsDesired", "every replica that is wanted serves or starts")

@@ -176,15 +176,34 @@ class Flipping:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """A drain or a flip that is over: what it is called, of which kind, whether it was done or undone and why, in one line;
+    requests that were given up for it, and how long it took.
+    """
+
+    name: str
+    kind: str
+    from_role: Role
+    to_role: Role
+    done: bool
+    why: str
+    forced_requests: int
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """All pools of one model. `key` is "namespace/name" of its PDAutoscaler. `flip_ways` by (from, to), empty where nothing
-    can be flipped; `flips` are those under way, the oldest first.
+    can be flipped; `flips` are those under way, the oldest first. `ended` are drains and flips that are over since the last
+    look; `stuck` tells of those that do not get on, and what a human may do, one line each.
     """
 
     key: str
     pools: Mapping[Role, Pool]
     flip_ways: Mapping[tuple[Role, Role], FlipWay] = field(default_factory=dict)
     flips: tuple[Flipping, ...] = ()
+    ended: tuple[Ended, ...] = ()
+    stuck: tuple[str, ...] = ()
 
     @property
     def gpus_held(self) -> int:

@@ -96,6 +96,7 @@ class Reason(StrEnum):
     # act
     STANDING_BY = "StandingBy"
     WRITE_PENDING = "WritePending"
+    STUCK = "Stuck"
     INTERNAL_ERROR = "InternalError"
 
 

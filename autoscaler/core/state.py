@@ -33,24 +33,18 @@ from autoscaler.core.factors import Triple
 from autoscaler.core.fleet import Role
 from autoscaler.core.flip import MOST_BACK_OFF, FlipTrack
 from autoscaler.core.hysteresis import Track
+from autoscaler.core.reading import MOST_REPLICAS, Refused, mapping, number, past, sequence, shown, whole
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.startup import LONGEST_S, StartUps, keep
 
 FORMAT = 1
 MOST_MOVES = 32
 MOST_FLIPS = 8  # the newest: a cooldown goes by the last one, a reversal by those of a dwell time
-MOST_REPLICAS = 2**31 - 1  # Kubernetes counts replicas in 32 bits
 MOST_TOKENS = 1e9
-FARTHEST_S = 1e15  # 30 million years: what no clock tells
 MEASURED = ("prompt_tokens", "uncached_tokens", "output_tokens")
 MOST_COEFFICIENT_S = 60.0  # the most a policy may write
-SHOWN = 40  # characters of a value that was refused
 
 Move = tuple[float, int]
-
-
-class _Refused(ValueError):
-    """Something in a record is not what it must be; the text is for the operator."""
 
 
 def record(memory: Memory) -> dict[str, Any]:
@@ -75,8 +69,8 @@ def resume(raw: object, now: float) -> Memory | Finding:
     if raw is None:
         return Memory()
     try:
-        return _memory(_mapping(raw, "it"), now)
-    except _Refused as refused:
+        return _memory(mapping(raw, "it"), now)
+    except Refused as refused:
         text = f"the stored state cannot be used, {refused}; the fleet holds until it is mended or removed"
         return Finding(Stage.OBSERVE, Reason.STATE_UNREADABLE, text)
 
@@ -128,14 +122,14 @@ def _sum(moves: Sequence[Move]) -> Move:
 
 
 def _memory(raw: Mapping[str, Any], now: float) -> Memory:
-    told = _whole(raw.get("format"), "format", 1, MOST_REPLICAS)
+    told = whole(raw.get("format"), "format", 1, MOST_REPLICAS)
     if told > FORMAT:
-        raise _Refused(f"format: {told} is of a newer release, this one reads up to {FORMAT}")
-    kept = _mapping(raw.get("memory", {}), "memory")
-    pools = _mapping(kept.get("pools", {}), "memory.pools")
-    found = {role: _mapping(pools[role], f"memory.pools.{role}") for role in Role if role in pools}
+        raise Refused(f"format: {told} is of a newer release, this one reads up to {FORMAT}")
+    kept = mapping(raw.get("memory", {}), "memory")
+    pools = mapping(kept.get("pools", {}), "memory.pools")
+    found = {role: mapping(pools[role], f"memory.pools.{role}") for role in Role if role in pools}
     return Memory(
-        shape=_shape(_mapping(kept["shape"], "memory.shape")) if "shape" in kept else None,
+        shape=_shape(mapping(kept["shape"], "memory.shape")) if "shape" in kept else None,
         tracks={role: _track(pool, f"memory.pools.{role}", now) for role, pool in found.items()},
         startups={role: StartUps(_samples(pool, f"memory.pools.{role}")) for role, pool in found.items()},
         speeds={
@@ -143,98 +137,63 @@ def _memory(raw: Mapping[str, Any], now: float) -> Memory:
             for role, pool in found.items()
             if "speed" in pool
         },
-        flips=_flip_track(_mapping(kept.get("flips", {}), "memory.flips"), now),
+        flips=_flip_track(mapping(kept.get("flips", {}), "memory.flips"), now),
     )
 
 
 def _flip_track(raw: Mapping[str, Any], now: float) -> FlipTrack:
     """Flips begun and the back-off; one of a role that is not known here is none of this release's."""
-    told = [_begun(one, now) for one in _list(raw.get("begun", []), "memory.flips.begun")]
+    told = [_begun(one, now) for one in sequence(raw.get("begun", []), "memory.flips.begun")]
     begun = tuple((at_s, Role(of), Role(to)) for at_s, of, to in sorted(told) if {of, to} <= {*Role})[-MOST_FLIPS:]
     if "doubled" not in raw:
         return FlipTrack(begun=begun)
-    doubled = _whole(raw["doubled"], "memory.flips.doubled", 0, MOST_BACK_OFF)
-    reversed_s = _number(raw.get("reversed_s"), "memory.flips.reversed_s", -FARTHEST_S, FARTHEST_S)
-    return FlipTrack(begun=begun, doubled=doubled, reversed_s=min(reversed_s, now))
+    doubled = whole(raw["doubled"], "memory.flips.doubled", 0, MOST_BACK_OFF)
+    return FlipTrack(begun=begun, doubled=doubled, reversed_s=past(raw.get("reversed_s"), "memory.flips.reversed_s", now))
 
 
 def _begun(raw: object, now: float) -> tuple[float, str, str]:
     where = "memory.flips.begun"
-    one = _list(raw, where)
+    one = sequence(raw, where)
     if len(one) != 3 or not isinstance(one[1], str) or not isinstance(one[2], str):
-        raise _Refused(f"{where}: {_shown(raw)} is not [seconds, from, to]")
-    return min(_number(one[0], where, -FARTHEST_S, FARTHEST_S), now), one[1], one[2]
+        raise Refused(f"{where}: {shown(raw)} is not [seconds, from, to]")
+    return past(one[0], where, now), one[1], one[2]
 
 
 def _shape(raw: Mapping[str, Any]) -> Shape:
-    return Shape(*(_number(raw.get(name), f"memory.shape.{name}", 1, MOST_TOKENS) for name in MEASURED))
+    return Shape(*(number(raw.get(name), f"memory.shape.{name}", 1, MOST_TOKENS) for name in MEASURED))
 
 
 def _track(raw: Mapping[str, Any], where: str, now: float) -> Track:
     """Moves and the last count; that it has been seen is for this process to find out. The count's change since then, if
     any, is a move of this moment.
     """
-    desired = _whole(raw["desired"], f"{where}.desired", 0, MOST_REPLICAS) if "desired" in raw else None
-    moves = [_move(move, f"{where}.moves", now) for move in _list(raw.get("moves", []), f"{where}.moves")]
+    desired = whole(raw["desired"], f"{where}.desired", 0, MOST_REPLICAS) if "desired" in raw else None
+    moves = [_move(move, f"{where}.moves", now) for move in sequence(raw.get("moves", []), f"{where}.moves")]
     return Track(moves=tuple(_folded(moves)), looked_last_s=None if desired is None else now, desired_last=desired)
 
 
 def _move(raw: object, where: str, now: float) -> Move:
-    pair = _list(raw, where)
+    pair = sequence(raw, where)
     if len(pair) != 2:
-        raise _Refused(f"{where}: {_shown(raw)} is not [seconds, change]")
-    return min(_number(pair[0], where, -FARTHEST_S, FARTHEST_S), now), _whole(pair[1], where, -MOST_REPLICAS, MOST_REPLICAS)
+        raise Refused(f"{where}: {shown(raw)} is not [seconds, change]")
+    return past(pair[0], where, now), whole(pair[1], where, -MOST_REPLICAS, MOST_REPLICAS)
 
 
 def _samples(raw: Mapping[str, Any], where: str) -> tuple[float, ...]:
-    found: Iterable[object] = _list(raw.get("start_up_s", []), f"{where}.start_up_s")
-    return keep(tuple(_number(took_s, f"{where}.start_up_s", 0.0, LONGEST_S) for took_s in found))
+    found: Iterable[object] = sequence(raw.get("start_up_s", []), f"{where}.start_up_s")
+    return keep(tuple(number(took_s, f"{where}.start_up_s", 0.0, LONGEST_S) for took_s in found))
 
 
 def _calibration(told: object, where: str, now: float) -> Calibration:
-    raw = _mapping(told, where)
+    raw = mapping(told, where)
     anchor = _triple(raw.get("profile"), f"{where}.profile", 0.0, MOST_COEFFICIENT_S)
     factors = _triple(raw.get("factors"), f"{where}.factors", LEAST_FACTOR, MOST_FACTOR)
-    return restored(anchor, factors, min(_number(raw.get("since_s"), f"{where}.since_s", -FARTHEST_S, FARTHEST_S), now))
+    return restored(anchor, factors, past(raw.get("since_s"), f"{where}.since_s", now))
 
 
 def _triple(raw: object, where: str, least: float, most: float) -> Triple:
-    numbers = _list(raw, where)
+    numbers = sequence(raw, where)
     if len(numbers) != 3:
-        raise _Refused(f"{where}: {len(numbers)} numbers, 3 are needed")
-    first, second, third = (_number(one, where, least, most) for one in numbers)
+        raise Refused(f"{where}: {len(numbers)} numbers, 3 are needed")
+    first, second, third = (number(one, where, least, most) for one in numbers)
     return first, second, third
-
-
-def _mapping(raw: object, where: str) -> Mapping[str, Any]:
-    if not isinstance(raw, Mapping):
-        raise _Refused(f"{where}: {_shown(raw)} is not an object")
-    return raw
-
-
-def _list(raw: object, where: str) -> Sequence[object]:
-    if not isinstance(raw, list | tuple):
-        raise _Refused(f"{where}: {_shown(raw)} is not a list")
-    return raw
-
-
-def _whole(raw: object, where: str, least: int, most: int) -> int:
-    if not isinstance(raw, int) or isinstance(raw, bool) or not least <= raw <= most:
-        raise _Refused(f"{where}: {_shown(raw)} is not a whole number from {least} to {most}")
-    return raw
-
-
-def _number(raw: object, where: str, least: float, most: float) -> float:
-    """A finite number in the range; NaN is in no range."""
-    if not isinstance(raw, int | float) or isinstance(raw, bool) or not least <= raw <= most:
-        raise _Refused(f"{where}: {_shown(raw)} is not a number from {least:g} to {most:g}")
-    return float(raw)
-
-
-def _shown(raw: object) -> str:
-    """What was found instead, cut short; a number of thousands of digits, too, is told and does not raise."""
-    if isinstance(raw, Mapping | list | tuple):
-        return "an object" if isinstance(raw, Mapping) else "a list"
-    if isinstance(raw, int) and raw.bit_length() > 64:
-        return f"a number of {raw.bit_length()} bits"
-    return ascii(raw if not isinstance(raw, str) else raw[:SHOWN])

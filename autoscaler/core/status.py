@@ -17,7 +17,7 @@ from autoscaler.core.action import Action, Flip, Mode, Outcome, Plan
 from autoscaler.core.conditions import Condition, conditions, held
 from autoscaler.core.decide import HITS, REQUESTS, Decision
 from autoscaler.core.explain import TrafficView, traffic_view
-from autoscaler.core.fleet import Flipping, Role, SloKind
+from autoscaler.core.fleet import Ended, Flipping, Role, SloKind
 from autoscaler.core.observation import Known, Observation
 from autoscaler.core.policy import Policy
 from autoscaler.core.pool_status import Attainment, PoolStatus, attainment, pool_status
@@ -29,9 +29,10 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One fleet after one tick. `gpu_budget` in GPUs; None: no budget. `flips` are those under way, the oldest first. `asleep`:
-    every pool is asked for nothing; `idle_s`: for how long nobody has asked for anything, None where somebody has or that is
-    not known. `state` is what to keep for the next leader; None: leave what is kept alone.
+    """One fleet after one tick. `gpu_budget` in GPUs; None: no budget. `flips` are those under way, the oldest first; `ended`
+    drains and flips that are over since the last tick. `asleep`: every pool is asked for nothing; `idle_s`: for how long nobody
+    has asked for anything, None where somebody has or that is not known. `state` is what to keep for the next leader; None:
+    leave what is kept alone.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Status:
     state: Mapping[str, Any] | None = None
     traffic: TrafficView | None = None
     flips: tuple[Flipping, ...] = ()
+    ended: tuple[Ended, ...] = ()
     asleep: bool = False
     idle_s: float | None = None
 
@@ -70,6 +72,7 @@ def status_of(observation: Observation, decision: Decision, outcomes: tuple[Outc
         state=record(memory),
         traffic=traffic_view(observation, memory.shape, memory.series.get(REQUESTS), memory.series.get(HITS), policy),
         flips=fleet.flips,
+        ended=fleet.ended,
         asleep=all(pool.desired == 0 for pool in fleet.pools.values()),
         idle_s=None if memory.idle_since_s is None else max(0.0, observation.now - memory.idle_since_s),
     )
@@ -104,6 +107,7 @@ def document(status: Status) -> dict[str, Any]:
             "actions": _deeds(status, Action),
             "flips": _deeds(status, Flip),
             "flips_in_flight": [{**asdict(flip), "age_s": max(0.0, status.now - flip.started_s)} for flip in status.flips],
+            "ended": [asdict(one) for one in status.ended],
             "asleep": status.asleep,
             "idle_s": status.idle_s,
             "conditions": [asdict(condition) for condition in status.conditions],

@@ -136,3 +136,13 @@ def test_every_lack_has_its_gravity() -> None:
 def test_every_fleet_is_told_of_by_the_same_four() -> None:
     finding = Finding(Stage.OBSERVE, Reason.FLEET_UNREADABLE, "gone")
     assert list(said(signals(FLEET, 9.0))) == [one.type for one in held(finding)] == TYPES
+
+
+def test_a_drain_that_does_not_get_on_comes_before_a_replica_that_does_not_come() -> None:
+    """It waits for a human, and a node may still come by itself."""
+    short = replace(FLEET.pools[Role.PREFILL], shortages=(Shortage(Lack.UNSCHEDULABLE, 1, 990.0, "0/4 nodes"),))
+    seen = replace(
+        FLEET, pools={**FLEET.pools, Role.PREFILL: short}, stuck=("drain-a: gone for 400 s: see it", "drain-b: so, too")
+    )
+    degraded = said(signals(seen, 9.0), seen)["Degraded"]
+    assert degraded == Condition("Degraded", True, Reason.STUCK, "drain-a: gone for 400 s: see it; drain-b: so, too")
