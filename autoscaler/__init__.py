@@ -4,6 +4,7 @@ The rooms, in reading order:
 
     core/decide.py           the tick on one screen; core/ is pure: no clock, no network, no logger
 
+    core/reading.py          whether a value that was stored is what it must be
     core/fleet.py            what exists: roles, replicas, pools, flips under way
     core/profile.py          how fast one replica is
     core/calendar.py         how many replicas are wanted at this hour, whatever the load
@@ -36,6 +37,13 @@ The rooms, in reading order:
     core/sizing.py           one role from its load to its demand: now, soon, and for long
     core/plan.py             actions, and the one guard that applies the laws
 
+    core/transaction.py      a change that takes more than one write, and its way to the end and back
+    core/sight.py            what is seen of the replicas that one is about
+    core/transit.py          what its next step is
+    core/come_true.py        when a step has come true
+    core/duties.py           what must be done at a step
+    core/transaction_record.py  the same as it is stored
+
     core/explain.py          every stage's value turned into the reason chain
     core/conditions.py       what can be said of a fleet in a few sentences
     core/state.py            what must outlive this process
@@ -51,6 +59,7 @@ The rooms, in reading order:
     fitting.py               who gets a new ARIMA fit, and when it is in
     rebuilding.py            what a new process would know, had it been there all along
     controller.py            observe, decide, act, report
+    conductor/               who moves drains and flips on, once a tick has begun them
     scheduling.py            when ticks happen
     adapters/                Prometheus, Kubernetes, clock, ARIMA's process, simulated cluster, log, own metrics: one thing each
     apps/                    the live page and its machine-readable twins; probes and metrics for a cluster

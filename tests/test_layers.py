@@ -36,6 +36,7 @@ OUTSIDE: Mapping[str, frozenset[str]] = {
     "fitting": frozenset(),
     "rebuilding": frozenset(),
     "controller": frozenset(),
+    "conductor": frozenset(),
     "adapters": ANY,  # one client each, see `crowded_adapters`
     "apps": frozenset({"fastapi", "pydantic", "starlette", "uvicorn"}),
     "simulator": frozenset({"numpy", "prometheus_client", "pydantic", "yaml"}),
@@ -47,7 +48,7 @@ OUTSIDE: Mapping[str, frozenset[str]] = {
     "__init__": frozenset(),
 }
 # Not clients: formats and numbers. And the layer below a client, whose errors and time-outs an adapter has to name.
-NO_CLIENT = frozenset({"numpy", "pydantic", "pydantic_core", "yaml"})
+NO_CLIENT = frozenset({"numpy", "prometheus_client", "pydantic", "pydantic_core", "yaml"})
 BELOW: Mapping[str, frozenset[str]] = {
     "requests": frozenset({"prometheus_api_client"}),
     "urllib3": frozenset({"prometheus_api_client", "kubernetes"}),
@@ -175,6 +176,7 @@ def _lint(tree: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, timeout=60)
 
 
+@pytest.mark.slow  # a process
 def test_the_contracts_between_rooms_hold() -> None:
     done = _lint(ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -191,6 +193,7 @@ def bare_rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tree
 
 
+@pytest.mark.slow  # a process each
 @pytest.mark.parametrize(
     ("path", "imported", "contract"),
     [
@@ -212,6 +215,7 @@ def test_a_contract_bites(bare_rooms: Path, path: str, imported: str, contract: 
     assert imported in broken
 
 
+@pytest.mark.slow  # a process
 def test_a_new_room_must_be_given_its_place(bare_rooms: Path) -> None:
     stray = bare_rooms / "autoscaler" / "stray.py"
     stray.touch()

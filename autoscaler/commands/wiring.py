@@ -4,6 +4,8 @@
     files           FixedRoster                 Kubernetes or simulated     nothing
     objects         PolicyObjects (follows)     Kubernetes, with a Ledger   status and Events, by a Scribe
 
+Objects have a place where transactions are stored, so theirs are drained and flipped, by a Conductor; files have none.
+
 Files are read once and their names are trusted; objects come, go and change, so their controller beats every second and
 looks at each fleet as often as its own policy says.
 """
@@ -16,6 +18,7 @@ import secrets
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +34,7 @@ from autoscaler.roster import FixedRoster, managed
 
 if TYPE_CHECKING:
     from autoscaler.adapters.kubernetes import Election, KubeApi, Scribe
+    from autoscaler.conductor import Conductor
 
 BEAT_S = 1.0  # the smallest tickSeconds a policy may have
 FIRST_LIST_S = 10.0
@@ -48,18 +52,20 @@ class Doors:
     beat_s: float
     election: Election | None = None
     scribe: Scribe | None = None
+    conductor: Conductor | None = None
     trouble: Callable[[], str] = str
 
     def start(self) -> None:
         """Begin what runs beside the ticks."""
-        for one in (self.election, self.scribe):
+        for one in (self.election, self.scribe, self.conductor):
             if one is not None:
                 one.start()
 
     def stop(self, *, hand_over: bool) -> None:
         """End it. `hand_over`: no write is under way, so that a successor may act at once."""
-        if self.scribe is not None:
-            self.scribe.stop()
+        for one in (self.conductor, self.scribe):
+            if one is not None:
+                one.stop()
         if self.election is not None:
             self.election.stop(hand_over=hand_over)
 
@@ -94,7 +100,8 @@ def from_objects(cluster: str, namespaces: Sequence[str], *, lease: str | None =
     """
     if not _is_kubernetes(cluster):
         raise Refusal(f"--cluster {cluster}: without --policy the policies are objects of a Kubernetes cluster")
-    from autoscaler.adapters.kubernetes import Election, KubernetesFleet, Ledger, PolicyObjects, Scribe, home
+    from autoscaler.adapters.kubernetes import Book, Election, KubernetesFleet, Ledger, PolicyObjects, Scribe, home
+    from autoscaler.conductor import Conductor, routing_of
 
     api = _connect(cluster)
     own = home(_context(cluster))
@@ -111,9 +118,10 @@ def from_objects(cluster: str, namespaces: Sequence[str], *, lease: str | None =
     election.count_on_from(objects.newest_term)
     ledger = Ledger(api, objects.kept)
     scribe = Scribe(objects.kept, ledger, api, election, identity)
-    return Doors(
-        objects, KubernetesFleet(api, objects, ledger=ledger, leadership=election), BEAT_S, election, scribe, objects.trouble
-    )
+    book = Book(ledger, objects.kept)
+    fleets = KubernetesFleet(api, objects, ledger=ledger, leadership=election, book=book)
+    conductor = Conductor(fleets, book, objects, partial(routing_of, api=api), election, SystemClock().now)
+    return Doors(objects, fleets, BEAT_S, election, scribe, conductor, objects.trouble)
 
 
 def controller(doors: Doors, prometheus: Endpoint, sinks: Sequence[StatusSink], fitter: Fitter) -> Controller:

@@ -17,7 +17,7 @@ from autoscaler.adapters import own_metrics
 from autoscaler.adapters.own_metrics import OwnMetrics
 from autoscaler.core.action import Action, Mode, Outcome, Verdict
 from autoscaler.core.decide import Memory, decide
-from autoscaler.core.fleet import Fleet, Flipping, Lack, Phase, Role, Shortage
+from autoscaler.core.fleet import Ended, Fleet, Flipping, Lack, Phase, Role, Shortage
 from autoscaler.core.observation import Gap, Observation, Signals
 from autoscaler.core.policy import Policy
 from autoscaler.core.reason import Finding, Reason, Stage
@@ -26,6 +26,7 @@ from tests.fakes import KEY, fleet, policy, pool, signals
 
 FLEET = fleet(pool(Role.PREFILL, 3, serving=2, starting=1, draining=1, gpus=4), pool(Role.DECODE, 2, gpus=2))
 QUIET_RPS, BUSY_RPS = 9.0, 22.0
+DRAINED = Ended("drain-1", "drain", Role.PREFILL, Role.PREFILL, True, "", 0, 30.0)
 UNDER_WAY = Flipping("flip-1", Role.PREFILL, Role.DECODE, 1, 1, Phase.DRAINING, 950.0, 940.0)
 
 
@@ -360,7 +361,7 @@ def full() -> OwnMetrics:
     }
     traffic = learned.traffic and replace(learned.traffic, cached_ahead=learned.traffic.requests)
     statuses = [
-        replace(learned, pools=pools, traffic=traffic, flips=(UNDER_WAY,)),
+        replace(learned, pools=pools, traffic=traffic, flips=(UNDER_WAY,), ended=(DRAINED,)),
         tick(key="models/quiet", wanted=policy(mode=Mode.RECOMMEND)),
     ]
     page.report(*statuses)
@@ -400,3 +401,16 @@ def test_promtool_finds_nothing_to_complain_about() -> None:
         pytest.skip("no promtool on PATH: the page was not linted (Debian: apt-get install prometheus)")
     done = subprocess.run([promtool, "check", "metrics"], input=full().page()[0], capture_output=True, check=False, timeout=30)
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+
+
+def test_drains_and_flips_count_when_they_are_over_with_what_they_cost(page: Page) -> None:
+    ends = [
+        DRAINED,
+        Ended("drain-2", "drain", Role.PREFILL, Role.PREFILL, True, "3 requests given up", 3, 600.0),
+        Ended("switch-1", "switch", Role.DECODE, Role.PREFILL, False, "refused", 0, 9.0),
+    ]
+    page.report(tick(), *(replace(tick(), ended=(one,)) for one in ends))
+    assert page.of("transactions_total", kind="drain", result="done") == 2
+    assert page.of("transactions_total", kind="switch", result="undone") == 1
+    assert page.of("forced_requests_total", role="prefill") == 3
+    assert page.of("forced_requests_total", role="decode") == 0

@@ -13,6 +13,8 @@
     views.py          which lists are followed, and what they say now
     standing.py       one target as it stands, put together from those lists
     writing.py        the patch that writes a count, and what became of it
+    memories.py       what is remembered of a pool between two looks
+    transactions/     drains and flips: which are under way, who goes, what the fleet is going to be
     fleet_gateway.py  `FleetGateway` over all of these
     lease.py          which of several controllers may act
     policies.py       the `Roster` of a cluster: its PDAutoscalers, and which of them can be worked by
@@ -31,5 +33,6 @@ from autoscaler.adapters.kubernetes.lease import Election
 from autoscaler.adapters.kubernetes.ledger import Ledger
 from autoscaler.adapters.kubernetes.policies import PolicyObjects
 from autoscaler.adapters.kubernetes.scribe import Scribe
+from autoscaler.adapters.kubernetes.transactions.book import Book
 
-__all__ = ["Election", "KubeApi", "KubernetesFleet", "Ledger", "PolicyObjects", "Scribe", "connect", "home"]
+__all__ = ["Book", "Election", "KubeApi", "KubernetesFleet", "Ledger", "PolicyObjects", "Scribe", "connect", "home"]

@@ -39,7 +39,8 @@ OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 # Each watch and each errand holds a connection; what a pool has no room for is closed after one request.
 CONNECTIONS = 128
 
-MANAGER = {"fieldManager": "pd-autoscaler"}
+MANAGER = "pd-autoscaler"
+MANAGED = {"fieldManager": MANAGER}
 
 Body = dict[str, Any]
 Operation = Mapping[str, Any]
@@ -87,6 +88,10 @@ class Api(Protocol):
         """Apply a JSON patch."""
         ...
 
+    def delete(self, path: str, uid: str) -> Body | ApiFault:
+        """Delete the object of this uid."""
+        ...
+
     def watch(self, path: str, timeout_s: int, **query: str) -> Stream | ApiFault:
         """Follow a list for `timeout_s`."""
         ...
@@ -104,15 +109,19 @@ class KubeApi:
 
     def patch(self, path: str, operations: Sequence[Operation]) -> Body | ApiFault:
         """Apply a JSON patch; the content type must be said, else the client sends a merge patch (reference/python.md 1.2)."""
-        return self._whole("PATCH", path, MANAGER, list(operations), "application/json-patch+json")
+        return self._whole("PATCH", path, MANAGED, list(operations), "application/json-patch+json")
 
     def create(self, path: str, body: Body) -> Body | ApiFault:
         """A new object in a collection."""
-        return self._whole("POST", path, MANAGER, body)
+        return self._whole("POST", path, MANAGED, body)
 
     def replace(self, path: str, body: Body) -> Body | ApiFault:
         """A whole object; 409 if its resourceVersion is not the current one."""
-        return self._whole("PUT", path, MANAGER, body)
+        return self._whole("PUT", path, MANAGED, body)
+
+    def delete(self, path: str, uid: str) -> Body | ApiFault:
+        """The object of this uid, with the grace that it asks for itself; 409 if another stands there."""
+        return self._whole("DELETE", path, {}, {"preconditions": {"uid": uid}})
 
     def watch(self, path: str, timeout_s: int, **query: str) -> KubeStream | ApiFault:
         """Follow a list for `timeout_s`; silence for READ_S longer is a broken connection."""

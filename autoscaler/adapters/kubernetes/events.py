@@ -21,6 +21,7 @@ from autoscaler.adapters.kubernetes.policies import Kept
 from autoscaler.adapters.kubernetes.story import conditions_of, deed
 from autoscaler.core.action import Outcome, Verdict
 from autoscaler.core.conditions import Condition
+from autoscaler.core.fleet import Ended
 from autoscaler.core.status import Status
 from autoscaler.policy.crd.definition import GROUP, KIND, VERSION
 
@@ -49,6 +50,7 @@ def happenings(status: Status, stored: Mapping[str, Any]) -> Iterator[Happening]
     for outcome in status.outcomes:
         if outcome.verdict is not Verdict.PENDING:  # how it ended is told when it has
             yield _acted(outcome)
+    yield from map(_over, status.ended)
     yield from _turned(status.conditions, conditions_of(stored))
 
 
@@ -58,6 +60,18 @@ def _acted(outcome: Outcome) -> Happening:
     if outcome.verdict is Verdict.APPLIED:
         return Happening(False, deed(outcome), "Scale", note, note)
     return Happening(True, deed(outcome), "Scale", f"{note}: {outcome.detail}", action.subject)
+
+
+def _over(ended: Ended) -> Happening:
+    """A drain or a flip that came to its end. What was undone, or lost requests by the owner's word, is a warning, and the same
+    matter as the next of its kind: whatever stood in the way may do so at every tick.
+    """
+    what = "Drain" if ended.from_role is ended.to_role else "Flip"
+    word = "Drained" if what == "Drain" else "Flipped"
+    note = f"{ended.name}: {'done' if ended.done else 'undone'} after {ended.took_s:.0f} s{': ' * bool(ended.why)}{ended.why}"
+    reason = word if ended.done else f"{what}Undone"
+    warning = not ended.done or ended.forced_requests > 0
+    return Happening(warning, reason, what, note, f"{ended.from_role} to {ended.to_role}" if warning else ended.name)
 
 
 def _turned(conditions: Iterable[Condition], before: Mapping[str, Mapping[str, Any]]) -> Iterator[Happening]:

@@ -10,7 +10,10 @@ server as soon as a later term has claimed (law 9):
 `intend` notes in state.desired what a pool is about to be asked for, before `/scale` is: a write that is refused there must
 not be made here. `publish` tells the fleet's story and keeps what the next leader resumes from (core/state.py):
 
-    state = {"format": 1, "epoch": term, "desired": {role: replicas}, "memory": {...}}
+    state = {"format": 1, "epoch": term, "desired": {role: replicas}, "transactions": [...], "memory": {...}}
+
+`transactions` reads what is under way, as the claim finds it, and `transact` stores it anew before the next step of any of
+them is begun (core/transaction.py): a leader whose term is over is refused there, before it has drained or flipped anything.
 
 A claim needs no request of its own: the first write of a term is the claim. After anything that failed, also a request
 without an answer, the object is read again. What is stored is written back as it was where it is not ours to know: a
@@ -35,7 +38,7 @@ from autoscaler.policy.crd.definition import GROUP, PLURAL, VERSION
 from autoscaler.policy.crd.status import STATE_BYTES
 
 GONE = ApiFault(404, "NotFound", "the PDAutoscaler is gone, or another of its name stands there")
-OWN = ("epoch", "desired")
+OWN = ("epoch", "desired", "transactions")
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +98,36 @@ class Ledger:
                 return ApiFault(409, "NewerState", _format(claim.state, kept))
             desired = {**claim.state.get("desired", {}), action.role.value: action.to_replicas}
             return _add("/status/state", {**claim.state, "desired": desired})
+
+        return self._write(kept, term, noted)
+
+    def transactions(self, key: str, term: int) -> Sequence[Any] | ApiFault:
+        """What is stored as under way, for the leader of `term`: of the claim it holds, or as the server has it now."""
+        kept = self._kept(key)
+        if kept is None:
+            return GONE
+        page = self._pages.setdefault(kept.key, _Page())
+        with page.lock:
+            claim = page.claim
+            if claim is None or (claim.uid, claim.term) != (kept.uid, term):
+                looked = self._look(kept, term)
+                if isinstance(looked, ApiFault):
+                    return looked
+                claim = page.claim = looked
+        stored = claim.state.get("transactions") or ()
+        return stored if isinstance(stored, list | tuple) else [stored]
+
+    def transact(self, key: str, term: int, records: Sequence[State]) -> ApiFault | None:
+        """Store these as what is under way, as the leader of `term`. A fault: nothing of theirs may be done."""
+        kept = self._kept(key)
+        if kept is None:
+            return GONE
+
+        def noted(claim: Claim) -> Operation | ApiFault:
+            if not claim.ours:
+                return ApiFault(409, "NewerState", _format(claim.state, kept))
+            others = {name: part for name, part in claim.state.items() if name != "transactions"}
+            return _add("/status/state", {**others, "transactions": list(records)} if records else others)
 
         return self._write(kept, term, noted)
 

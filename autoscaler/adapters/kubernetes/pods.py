@@ -15,11 +15,11 @@ until it serves is a start-up time like any other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from sys import intern
 
-from autoscaler.adapters.kubernetes.api import Body
+from autoscaler.adapters.kubernetes.api import MANAGER, Body
 from autoscaler.core.fleet import Lack, Phase, Replica
 
 LWS = "leaderworkerset.sigs.k8s.io/"
@@ -31,6 +31,7 @@ GROUPED = (LWS, ABOVE)
 REVISIONS = (f"{LWS}template-revision-hash", f"{ABOVE}revision", "pod-template-hash")
 # A container that waits for one of these is only being started.
 PATIENT = frozenset({"ContainerCreating", "PodInitializing"})
+COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,10 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """What is used of a pod; `labels` are those of groups and revisions. Times are seconds since 1970; `leaving_s` is when
-    its deletion was asked for.
+    """What is used of a pod. Times are seconds since 1970; `leaving_s` is when its deletion was asked for, `written_s` when we
+    last wrote something in it (its label), None never. `gates` are its readiness gates with the status of each one's condition,
+    "" before it has one; `grace_s` is what it gets to end in good order; `cost` its deletion cost, "" without one; `annotated`:
+    it has annotations at all.
     """
 
     name: str
@@ -59,12 +62,24 @@ class Pod:
     size: int
     leader: str
     trouble: Trouble | None
+    uid: str = ""
+    ip: str = ""
+    gates: Mapping[str, str] = field(default_factory=dict)
+    grace_s: float | None = None
+    cost: str = ""
+    annotated: bool = False
+    written_s: float | None = None
 
     @property
     def ordinal(self) -> int | None:
         """The group's number in a stateful set; None where groups have no number (other kinds, hashed identities)."""
         index = self.labels.get(INDEX, "")
         return int(index) if index.isdecimal() and len(index) < 10 else None
+
+    @property
+    def leading(self) -> bool:
+        """Whether it is the one of its group that serves."""
+        return self.name == self.leader
 
     def matches(self, terms: Mapping[str, str]) -> bool:
         """Does it bear all these labels?"""
@@ -82,13 +97,20 @@ def pod(body: Body) -> Pod | None:
     own_leader = labels.get(PLACE, "0") == "0"
     return Pod(
         name=metadata["name"],
-        labels={intern(key): value for key, value in labels.items() if key.startswith(GROUPED) or key in REVISIONS},
+        labels={intern(key): value for key, value in labels.items()},
         created_s=created_s,
         ready_s=seconds(ready["lastTransitionTime"]) if ready.get("status") == "True" else None,
         leaving_s=_leaving(metadata),
         size=int(size) if size.isdecimal() else 1,
         leader=metadata["name"] if own_leader else notes.get(f"{LWS}leader-name") or f"{labels[SET]}-{labels.get(INDEX)}",
         trouble=_trouble(status, created_s),
+        uid=str(metadata.get("uid", "")),
+        ip=str(status.get("podIP") or ""),
+        gates=_gates(body.get("spec") or {}, status),
+        grace_s=(body.get("spec") or {}).get("terminationGracePeriodSeconds"),
+        cost=str(notes.get(COST, "")),
+        annotated=bool(notes),
+        written_s=_written(metadata),
     )
 
 
@@ -129,10 +151,21 @@ def _phase(members: list[Pod], comes_back: bool) -> tuple[Phase, float]:
     return Phase.STARTING, members[0].created_s
 
 
+def _gates(spec: Body, status: Body) -> Mapping[str, str]:
+    gates = (str(one.get("conditionType")) for one in spec.get("readinessGates") or ())
+    return {gate: str(_condition(status, gate).get("status", "")) for gate in gates}
+
+
 def _leaving(metadata: Body) -> float | None:
     if "deletionTimestamp" not in metadata:
         return None
     return seconds(metadata["deletionTimestamp"]) - float(metadata.get("deletionGracePeriodSeconds") or 0)
+
+
+def _written(metadata: Body) -> float | None:
+    """The server keeps for every manager when it last changed a field; our label is one. The status is kept apart."""
+    own = (one for one in metadata.get("managedFields") or () if one.get("manager") == MANAGER and not one.get("subresource"))
+    return max((seconds(one["time"]) for one in own if one.get("time")), default=None)
 
 
 def _trouble(status: Body, created_s: float) -> Trouble | None:

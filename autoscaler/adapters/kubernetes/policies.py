@@ -30,6 +30,7 @@ from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.policy import Document
 from autoscaler.policy.claims import Claim, claims
 from autoscaler.policy.crd.definition import GROUP, KIND, PLURAL, VERSION
+from autoscaler.policy.document import Spec
 from autoscaler.policy.fields import dotted, objections
 from autoscaler.ports import Managed, Unusable
 from autoscaler.refusal import Refusal
@@ -186,6 +187,10 @@ class PolicyObjects:
     def get(self, key: str) -> Document | None:
         """The policy of a fleet; None if there is none, or none that is usable."""
         return self._view.documents.get(key)
+
+    def specs(self) -> Mapping[str, Spec]:
+        """What the owner of every usable policy wants, by key."""
+        return {key: document.spec for key, document in self._view.documents.items()}
 
     def kept(self, key: str) -> Kept | None:
         """The stored object, usable or not; None if there is none."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoscaler.adapters.kubernetes.api import ApiFault, Body, Operation
-from autoscaler.core.action import Action, Outcome, Verdict
+from autoscaler.core.action import Action, Flip, Outcome, Verdict
 
 BUSY = 429
 
@@ -71,7 +71,7 @@ def outcome(action: Action, knob: Knob, answer: Body | ApiFault) -> Outcome:
     return Outcome(action, Verdict.APPLIED, f"replicas {action.from_replicas} -> {kept}")
 
 
-def unwritten(action: Action, fault: ApiFault) -> Outcome:
+def unwritten(action: Action | Flip, fault: ApiFault) -> Outcome:
     """What comes of a write that was not begun because of this fault: on a clash (409, 422) it was decided on what is past."""
     clash = fault.status in (409, 422)
     return Outcome(action, Verdict.CONFLICT if clash else Verdict.FAILED, f"not written: {fault}")

@@ -65,6 +65,8 @@ sample, never a zero. Durations are in seconds of the controller's clock, ratios
     pd_autoscaler_actions_total                           counter    fleet role direction verdict
     pd_autoscaler_flips_total                             counter    fleet from_role to_role verdict
     pd_autoscaler_reversals_total                         counter    fleet role
+    pd_autoscaler_transactions_total                      counter    fleet kind result
+    pd_autoscaler_forced_requests_total                   counter    fleet role
     pd_autoscaler_holds_total                             counter    fleet role reason
 
 `fleet` is namespace/name. `source` is who measured: the gateway (what users see) or a role's engines. `phase`, `lack`,

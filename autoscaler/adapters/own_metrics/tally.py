@@ -1,7 +1,8 @@
 """What happened to one fleet since the process started, counted?
 
 An *action* scales one pool and a *flip* moves replicas from one role to another; both count when they are tried, whatever
-became of them. A *hold* is a role at a tick that tried none, with the
+became of them. A *transaction* is a drain or a flip that was begun, counted when it is over; requests that were given up for
+one, by the owner's word, are counted beside it. A *hold* is a role at a tick that tried none, with the
 reason that held it: the last of the stages that had something to say, so a pool that wants more and has no GPU left
 counts as GpuBudget, one whose load fits as DesiredWithinRange.
 
@@ -33,6 +34,8 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "pd_autoscaler_actions": ("Changes tried, and how they ended.", ("role", "direction", "verdict")),
     "pd_autoscaler_flips": ("Flips tried, and how they ended.", ("from_role", "to_role", "verdict")),
     "pd_autoscaler_reversals": ("Applied changes that undid the one before within 600 s.", ("role",)),
+    "pd_autoscaler_transactions": ("Drains and flips that came to their end.", ("kind", "result")),
+    "pd_autoscaler_forced_requests": ("Requests given up because a drain's deadline came.", ("role",)),
     "pd_autoscaler_holds": ("Ticks without a change, and what held it.", ("role", "reason")),
 }
 
@@ -46,10 +49,10 @@ class Tally:
 
     def add(self, status: Status) -> None:
         """Count one tick."""
-        actions, flips, reversals, holds = self.counts.values()
+        actions, flips, reversals, over, forced, holds = self.counts.values()
         for role in status.pools:
             if (role,) not in reversals:  # from 0, or `increase()` would not see the first
-                reversals[role,] = 0
+                reversals[role,] = forced[role,] = 0
                 actions.update(dict.fromkeys(product((role.value,), DIRECTIONS, Verdict), 0))
         for pair in permutations(status.pools, 2):
             flips.setdefault((*pair, Verdict.APPLIED), 0)  # those that end otherwise are rare, and lines of a page are not free
@@ -61,6 +64,9 @@ class Tally:
             actions[action.role, _direction(action), outcome.verdict] += 1
             if outcome.verdict is Verdict.APPLIED:
                 reversals[action.role,] += self._undoes(action, status.now)
+        for ended in status.ended:
+            over[ended.kind, "done" if ended.done else "undone"] += 1
+            forced[ended.from_role,] += ended.forced_requests
         holds.update(held(status))
 
     def copy(self) -> dict[str, dict[tuple[str, ...], int]]:

@@ -64,6 +64,9 @@ class FakeApi:
         self.patched.append((path, list(operations)))
         return self.get(f"PATCH {path}")
 
+    def delete(self, path: str, uid: str) -> Body | ApiFault:
+        return self.get(f"DELETE {path}", uid=uid)
+
     def watch(self, path: str, timeout_s: int, **query: str) -> FakeStream | ApiFault:
         self.watched.append((path, query))
         return self.refused_watches.get(path) or FakeStream(self.events[path])

@@ -12,7 +12,7 @@ from autoscaler.adapters.kubernetes.story import story
 from autoscaler.core.action import Action, Mode, Outcome, Verdict
 from autoscaler.core.conditions import Condition
 from autoscaler.core.decide import Memory, decide
-from autoscaler.core.fleet import Role
+from autoscaler.core.fleet import Ended, Role
 from autoscaler.core.observation import Gap, Observation, Signals
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.status import Status, status_of, unreadable
@@ -67,6 +67,29 @@ def test_a_recommendation_is_no_event() -> None:
     busy = ticked(said=signals(FLEET, 22.0), mode=Mode.RECOMMEND)
     assert busy.plan.actions
     assert told(busy, ticked()) == []
+
+
+def over(done: bool = True, *, to: Role = Role.PREFILL, why: str = "", forced: int = 0) -> Happening:
+    """What is told of a transaction that has ended."""
+    ended = Ended("drain-p-2-17", "drain", Role.PREFILL, to, done, why, forced, 42.4)
+    (one,) = happenings(replace(ticked(), ended=(ended,)), story(ticked(), {}, 1))
+    return one
+
+
+def test_a_drain_and_a_flip_are_told_when_they_are_over() -> None:
+    assert over() == Happening(False, "Drained", "Drain", "drain-p-2-17: done after 42 s", "drain-p-2-17")
+    flip = over(to=Role.DECODE)
+    assert (flip.warning, flip.reason, flip.action) == (False, "Flipped", "Flip")
+
+
+def test_what_was_undone_and_what_cost_requests_is_a_warning() -> None:
+    undone = over(False, why="not idle within 600 s")
+    assert (undone.warning, undone.reason) == (True, "DrainUndone")
+    assert undone.note == "drain-p-2-17: undone after 42 s: not idle within 600 s"
+    assert over(False, to=Role.DECODE).reason == "FlipUndone"
+    assert undone.topic == "prefill to prefill"  # the next one that fails alike is not told anew
+    forced = over(forced=2, why="2 requests given up after 600 s")
+    assert (forced.warning, forced.reason) == (True, "Drained")
 
 
 def refusal(note: str = "prefill: quota", topic: str = "prefill") -> Happening:

@@ -11,13 +11,16 @@ import pytest
 
 from autoscaler.adapters.kubernetes.api import ApiFault, Body
 from autoscaler.adapters.kubernetes.complaints import ABOUT_NODES, NOT_CREATED
-from autoscaler.adapters.kubernetes.fleet_gateway import FEWEST_KEPT, KubernetesFleet
+from autoscaler.adapters.kubernetes.fleet_gateway import KubernetesFleet
+from autoscaler.adapters.kubernetes.memories import FEWEST_KEPT
 from autoscaler.core.action import Action, Flip, Verdict
 from autoscaler.core.fleet import Fleet, Lack, Role
 from autoscaler.core.reason import Reason
 from autoscaler.ports import Fault
 from tests.adapters.kubernetes.fake_api import REFUSED, FakeApi
+from tests.adapters.kubernetes.fake_cluster import PDA
 from tests.adapters.prometheus_server import wait_until
+from tests.conductor.stage import FLIPS, Stage, staged
 from tests.fakes import FakeLeadership
 from tests.policy_documents import policy
 
@@ -402,8 +405,84 @@ def test_memories_of_policies_that_went_are_dropped_as_others_come(api: FakeApi)
     gateway.stop()
 
 
-def test_a_flip_is_refused_and_nothing_is_asked_of_the_cluster() -> None:
-    api = FakeApi()
+def test_a_flip_needs_a_place_where_it_can_be_stored(api: FakeApi, gateway: KubernetesFleet) -> None:
+    assert fleet(gateway).flip_ways == {}
     flip = Flip(Role.DECODE, Role.PREFILL, 1, 1, Reason.SCALE_UP, {Role.PREFILL: 2, Role.DECODE: 2})
-    outcome = KubernetesFleet(api, {}).apply(KEY, flip, NOW, TERM)
-    assert (outcome.verdict, outcome.detail) == (Verdict.REFUSED, "flips are not available on this target yet")
+    outcome = gateway.apply(KEY, flip, NOW, TERM)
+    assert (outcome.verdict, outcome.detail) == (Verdict.REFUSED, "flips need the policy as an object of the cluster")
+    assert not api.patched
+
+
+PAIRED = {role.value: {"target": {"name": f"chat-{role}"}, "max": 4, "capacityPool": "h100"} for role in Role}
+
+
+def resizing(order: str, budget: int) -> dict[str, Any]:
+    flip = {"enabled": True, "driver": "pairedResize", "order": order}
+    return {"pools": PAIRED, "behaviour": {"flip": flip}, "gpuBudget": budget}
+
+
+def test_with_a_book_a_shrink_is_begun_and_not_written() -> None:
+    with staged() as stage:
+        outcome = stage.scale(Role.PREFILL, 3, 2)
+        assert (outcome.verdict, outcome.detail) == (Verdict.APPLIED, f"begun: drain-chat-prefill-2-{NOW:.0f}")
+        assert (stage.cluster.count("chat-prefill"), stage.cluster.stored) == (3, [("drain", "leave")])
+        assert stage.fleet.pools[Role.PREFILL].note == f"drain-chat-prefill-2-{NOW:.0f}: leave"
+        assert stage.fleet.pools[Role.DECODE].note == ""
+
+
+def test_with_a_book_growth_is_written_at_once_and_put_down_before() -> None:
+    with staged() as stage:
+        assert stage.scale(Role.DECODE, 2, 4).verdict is Verdict.APPLIED
+        assert (stage.cluster.count("chat-decode"), stage.cluster.state["desired"]) == (4, {"decode": 4})
+        assert [path for _, path in stage.cluster.writes] == [f"{PDA}/status", f"{SETS}/chat-decode/scale"]
+
+
+def test_nothing_that_takes_away_is_begun_during_a_rollout() -> None:
+    with staged(behaviour=dict(FLIPS)) as stage:
+        body = stage.cluster.objects[f"{SETS}/chat-prefill"]
+        body["status"] = {"conditions": [{"type": "UpdateInProgress", "status": "True"}]}
+        for outcome in (stage.scale(Role.PREFILL, 3, 2), stage.flip(Role.DECODE, Role.PREFILL)):
+            assert (outcome.verdict, "a rollout is under way" in outcome.detail) == (Verdict.REFUSED, True)
+        assert stage.cluster.writes == []
+        assert stage.scale(Role.PREFILL, 3, 4).verdict is Verdict.APPLIED
+
+
+def test_a_count_of_a_transaction_is_not_lowered_during_a_rollout_nor_under_another_autoscaler() -> None:
+    with staged() as stage:
+        stage.cluster.objects[f"{SETS}/chat-decode"]["status"] = {"conditions": [{"type": "UpdateInProgress", "status": "True"}]}
+        found = stage.fleets.count(KEY, Role.DECODE, 2, 1, NOW, stage.terms.now or 0)
+        assert (found.verdict, found.detail) == (Verdict.REFUSED, "a rollout is under way")
+        stage.cluster.lists(
+            HPAS, {"metadata": {"name": "theirs"}, "spec": {"scaleTargetRef": {**LWS_REF, "name": "chat-prefill"}}}
+        )
+        other = Stage(stage.cluster, stage.policies)
+        found = other.fleets.count(KEY, Role.PREFILL, 3, 2, NOW, 3)
+        assert (found.verdict, "HorizontalPodAutoscaler theirs" in found.detail) == (Verdict.REFUSED, True)
+        other.fleets.stop()
+        assert stage.cluster.writes == []
+
+
+def test_a_surge_that_finds_no_room_any_more_drains_first_where_it_may() -> None:
+    """One unit has room, two have not: 5 of 6 GPUs are held."""
+    with staged(**resizing("auto", 6)) as stage:
+        assert stage.fleet.flip_ways[Role.PREFILL, Role.DECODE].grows_first
+        assert stage.flip(Role.PREFILL, Role.DECODE, 2, 2).verdict is Verdict.APPLIED
+        assert stage.cluster.stored == [("drainFirst", "leave")]
+    with staged(**resizing("surgeFirst", 6)) as stage:
+        outcome = stage.flip(Role.PREFILL, Role.DECODE, 2, 2)
+        assert (outcome.verdict, outcome.detail) == (
+            Verdict.REFUSED,
+            "surgeFirst needs 2 GPUs, and the GPU budget has not so many left",
+        )
+
+
+def test_a_transaction_that_does_not_get_on_is_told_with_what_to_do() -> None:
+    with staged(behaviour={**FLIPS, "drain": {"deadlineSeconds": 60.0}}) as stage:
+        stage.scale(Role.PREFILL, 3, 2)
+        assert not stage.fleet.stuck
+        stage.clock.at += 61
+        told = list(stage.fleet.stuck)
+        assert len(told) == 1
+        assert told[0].startswith(f"drain-chat-prefill-2-{NOW:.0f}: leave for 61 s: the router still sends requests")
+        stage.cluster.label("chat-decode-0", "draining")
+        assert list(stage.fleet.stuck)[-1].startswith("chat-decode-0 serves nobody: label llm-d.ai/role is draining")

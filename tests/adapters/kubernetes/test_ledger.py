@@ -250,3 +250,72 @@ def test_a_record_too_large_is_left_out_and_told_once(caplog: pytest.LogCaptureF
     ]
     assert book.publish(kept(), 3, STORY, {"format": 1, "memory": "x" * room}) is None
     assert store.state["memory"] == "x" * room
+
+
+UNDER_WAY = [{"key": "drain-1", "step": "leave"}]
+
+
+def test_what_is_under_way_is_stored_and_read_by_the_next_leader() -> None:
+    store = Store({"reason": "Hold", "state": {**RECORD, "epoch": 2}})
+    book = ledger(store)
+    assert book.transactions(KEY, 3) == ()
+    assert book.transact(KEY, 3, UNDER_WAY) is None
+    assert store.object["status"] == {
+        "reason": "Hold",
+        "state": {**RECORD, "epoch": 3, "desired": {}, "transactions": UNDER_WAY},
+    }
+    assert book.transactions(KEY, 3) == ledger(store).transactions(KEY, 4) == UNDER_WAY
+    assert (store.gets, store.patches) == (2, 1)
+
+
+def test_nothing_under_way_leaves_no_trace() -> None:
+    store = Store()
+    book = ledger(store)
+    book.transact(KEY, 3, UNDER_WAY)
+    assert book.transact(KEY, 3, []) is None
+    assert store.state == {"format": 1, "epoch": 3, "desired": {}}
+
+
+def test_an_intent_and_a_story_keep_what_is_under_way() -> None:
+    store = Store()
+    book = ledger(store)
+    book.transact(KEY, 3, UNDER_WAY)
+    assert book.intend(KEY, 3, to(4)) is None
+    assert book.publish(kept(), 3, STORY, {**RECORD, "transactions": ["of an older look"]}) is None
+    assert store.state == {**RECORD, "epoch": 3, "desired": {"prefill": 4}, "transactions": UNDER_WAY}
+
+
+def test_a_leader_whose_term_is_over_stores_nothing_more() -> None:
+    store = Store()
+    old, new = ledger(store), ledger(store)
+    old.transact(KEY, 3, UNDER_WAY)
+    assert new.transactions(KEY, 4) == UNDER_WAY
+    assert new.transact(KEY, 4, []) is None
+    for fault in (old.transact(KEY, 3, UNDER_WAY), ledger(store).transactions(KEY, 3)):
+        assert isinstance(fault, ApiFault)
+        assert fault.reason == "LaterTerm"
+    assert "transactions" not in store.state
+
+
+def test_what_a_newer_release_has_under_way_is_not_written_over() -> None:
+    newer = {"format": 2, "epoch": 1, "transactions": [{"kind": "unknown"}]}
+    store = Store({"state": newer})
+    fault = ledger(store).transact(KEY, 5, UNDER_WAY)
+    assert fault is not None
+    assert (fault.reason, store.state) == ("NewerState", newer)
+
+
+@pytest.mark.parametrize("garbage", ["all", {"key": 1}, 7])
+def test_what_is_no_list_is_handed_on_as_something_that_nobody_can_read(garbage: object) -> None:
+    assert ledger(Store({"state": {"transactions": garbage}})).transactions(KEY, 3) == [garbage]
+
+
+def test_a_fleet_that_is_not_kept_has_nothing_under_way() -> None:
+    nowhere = Ledger(Store(), lambda key: None)
+    assert nowhere.transactions(KEY, 3) == nowhere.transact(KEY, 3, UNDER_WAY) == GONE
+
+
+def test_a_server_that_is_down_says_nothing_about_what_is_under_way() -> None:
+    store = Store()
+    store.down = True
+    assert ledger(store).transactions(KEY, 3) == ledger(store).transact(KEY, 3, UNDER_WAY) == LOST

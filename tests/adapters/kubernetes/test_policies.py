@@ -17,6 +17,7 @@ from autoscaler.adapters.kubernetes.policies import LONGEST, Kept, PolicyObjects
 from autoscaler.core.action import Mode
 from autoscaler.core.reason import Reason
 from autoscaler.policy import Document
+from autoscaler.policy.profiles import metric_profiles
 from autoscaler.ports import Managed, Unusable
 from autoscaler.refusal import Refusal
 from autoscaler.roster import managed
@@ -28,6 +29,7 @@ PATH = "/apis/pdautoscaler.io/v1alpha1/namespaces/chats/pdautoscalers"
 OTHER_PATH = PATH.replace("chats", "batch")
 FORBIDDEN = ApiFault(403, "Forbidden", 'User "u" cannot list resource "pdautoscalers" in API group "pdautoscaler.io"')
 PROFILE = {"prefillSeconds": [0.01, 1e-4, 0], "decodeSeconds": [0.02, 1e-5, 1e-7], "kvTokens": 1000}
+ENGINES = ", ".join(metric_profiles("engine"))
 WRONG_SPECS: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "a misspelt field of an inline profile": (
         {"spec.profile": {**PROFILE, "maxSeq": 8}},
@@ -53,7 +55,7 @@ WRONG_SPECS: Mapping[str, tuple[Mapping[str, Any], str]] = {
     ),
     "an engine of a later release": (
         {"spec.engine": "vlm"},
-        'spec.engine: "vlm" is not an engine with a metric profile; did you mean "vllm"? (allowed: vllm)',
+        f'spec.engine: "vlm" is not an engine with a metric profile; did you mean "vllm"? (allowed: {ENGINES})',
     ),
     "a misspelt signal": (
         {"spec.metrics.queries": {"pods.wating": "x"}},
@@ -62,7 +64,7 @@ WRONG_SPECS: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "several at once": (
         {"spec.engine": "vlm", "spec.pools.decode.max": 0},
         (
-            'spec.engine: "vlm" is not an engine with a metric profile; did you mean "vllm"? (allowed: vllm); '
+            f'spec.engine: "vlm" is not an engine with a metric profile; did you mean "vllm"? (allowed: {ENGINES}); '
             "spec.pools.decode.max: 0 is out of range (allowed: 1..1000)"
         ),
     ),
