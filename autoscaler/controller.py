@@ -123,7 +123,7 @@ class Controller:
         due = [one for one in roster if self._is_due(one, now)]
         managed = [one for one in due if isinstance(one, Managed)]
         fleets = self._read_fleets(managed, now)
-        scopes = [one.scope(fleet) for one in managed if isinstance(fleet := fleets[one.key], Fleet)]
+        scopes = [one.scope(fleet, now) for one in managed if isinstance(fleet := fleets[one.key], Fleet)]
         hanging = set(self._writes)
         turns: dict[str, _Turn | Status] = {}
         for part in self._signals_in_parts(scopes, now):

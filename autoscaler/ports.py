@@ -31,7 +31,8 @@ class Fault:
 class FleetScope:
     """Where to look for one fleet's signals.
 
-    `pods` are those whose work belongs to a role now (serving and draining); `window_s` is the rate window.
+    `pods` are those whose work belongs to a role now (serving and draining); `window_s` is the rate window. What `moved` pods
+    of them counted in that window is partly of another role.
     `queries` overrides the metric profile's PromQL by signal name.
     """
 
@@ -43,6 +44,7 @@ class FleetScope:
     pods: Mapping[Role, tuple[str, ...]]
     window_s: float = 60.0
     queries: Mapping[str, str] = field(default_factory=dict)
+    moved: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +67,20 @@ class Managed:
     uid: str = ""
     state: Mapping[str, Any] | None = None
 
-    def scope(self, fleet: Fleet) -> FleetScope:
-        """Where to look now: the pods whose work belongs to each role at this moment."""
+    def scope(self, fleet: Fleet, now: float) -> FleetScope:
+        """Where to look at `now`: the pods whose work belongs to each role at this moment."""
         pods = {
             role: tuple(replica.name for replica in pool.in_phase(Phase.SERVING, Phase.DRAINING))
             for role, pool in fleet.pools.items()
         }
-        return FleetScope(self.key, self.namespace, self.model, self.engine, self.gateway, pods, self.window_s, self.queries)
+        moved = frozenset(
+            replica.name
+            for pool in fleet.pools.values()
+            for replica in pool.replicas
+            if replica.moved_s is not None and now - replica.moved_s < self.window_s
+        )
+        where = self.key, self.namespace, self.model, self.engine, self.gateway
+        return FleetScope(*where, pods, self.window_s, self.queries, moved)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,9 @@ class Rebuilding:
             return
         self._asked[key] = managed.uid
         limits, shape = managed.policy.forecast, memory.shape or managed.policy.shape
-        wish = _Wish(managed.scope(observation.fleet), limits, _aims(managed, observation, memory), shape, managed.tick_s)
+        wish = _Wish(
+            managed.scope(observation.fleet, observation.now), limits, _aims(managed, observation, memory), shape, managed.tick_s
+        )
         self._wanted[key] = wish
         self._noted.append((self._source, wish))
 

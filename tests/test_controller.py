@@ -113,9 +113,20 @@ def test_a_source_that_breaks_half_way_holds_only_those_it_has_not_told_of() -> 
 
 def test_a_scope_names_the_pods_that_have_work_now() -> None:
     seen = fleet(pool(Role.PREFILL, 3, serving=2, starting=1, draining=1), pool(Role.DECODE, 1, stuck=1))
-    scope = Managed(A, "models", "m", policy(), gateway="llm-d", queries={"x": "up"}).scope(seen)
+    scope = Managed(A, "models", "m", policy(), gateway="llm-d", queries={"x": "up"}).scope(seen, 0.0)
     assert scope.pods == {Role.PREFILL: ("prefill-0", "prefill-1", "prefill-3"), Role.DECODE: ("decode-0",)}
     assert (scope.key, scope.model, scope.engine, scope.gateway, scope.queries) == (A, "m", "vllm", "llm-d", {"x": "up"})
+
+
+def test_a_scope_tells_for_one_window_who_changed_its_role() -> None:
+    seen = fleet(pool(Role.PREFILL, 3), pool(Role.DECODE, 1))
+    first, *others = seen.pools[Role.PREFILL].replicas
+    moved = replace(seen.pools[Role.PREFILL], replicas=(replace(first, moved_s=100.0), *others))
+    managed, flipped = (
+        Managed(A, "models", "m", policy(), window_s=60.0),
+        replace(seen, pools={**seen.pools, Role.PREFILL: moved}),
+    )
+    assert [managed.scope(flipped, now).moved for now in (100.0, 159.0, 160.0)] == [{"prefill-0"}, {"prefill-0"}, frozenset()]
 
 
 @pytest.mark.parametrize(

@@ -73,12 +73,14 @@ class Phase(StrEnum):
 class Replica:
     """One serving instance. `name` is its (leader) pod; `since_s` is when it entered its phase, on the clock of `now`;
     `born_s` when its first pod was made, None where that is not known. A replica made anew under its old name is born anew.
+    `moved_s` is when it was last taken in or out of a role; None: never.
     """
 
     name: str
     phase: Phase
     since_s: float
     born_s: float | None = None
+    moved_s: float | None = None
 
 
 class Lack(StrEnum):

@@ -231,7 +231,7 @@ def _play(stage: Stage, piece: Piece, scenario: Scenario, seat: Seat, side: Side
 
 def _latencies(run: VirtualRun, managed: Managed, window_s: float) -> Iterator[tuple[str, Histogram]]:
     """The latencies of the last moments, as a Prometheus would have them, the users' own always among them."""
-    scope = replace(managed.scope(run.engine.fleet()), gateway=managed.gateway or "simulated", window_s=window_s)
+    scope = replace(managed.scope(run.engine.fleet(), 0.0), gateway=managed.gateway or "simulated", window_s=window_s)
     (told,) = run.signals.read([scope], run.clock.now())
     signals = told[scope.key]
     latencies = {"traffic.ttft": signals.traffic.ttft, **{f"{role}.latency": one.latency for role, one in signals.roles.items()}}

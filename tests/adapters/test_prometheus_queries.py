@@ -86,6 +86,17 @@ def test_a_role_without_pods_matches_nobody() -> None:
     assert 'pod=~"/"' in render(shard)
 
 
+def test_what_a_pod_counted_in_another_role_is_in_no_sum_while_its_gauges_are_asked() -> None:
+    scope = replace(
+        fleets(1, 2)[0], pods={Role.PREFILL: ("chat-0", "chat-1"), Role.DECODE: ("chat-2",)}, moved=frozenset({"chat-1"})
+    )
+    [shard] = shards(scope)
+    asked = render(shard)
+    assert 'pod=~"chat-0"}' in asked
+    assert 'pod=~"chat-0|chat-1"}' not in asked
+    assert 'pod=~"chat-0|chat-1|chat-2"}' in asked
+
+
 @pytest.mark.parametrize(("window_s", "spelled"), [(60.0, "[60s]"), (7.5, "[7500ms]"), (86400.0, "[86400s]")])
 def test_a_window_is_spelled_in_whole_units(window_s: float, spelled: str) -> None:
     [shard] = shards(replace(fleets(1, 2)[0], window_s=window_s))

@@ -226,6 +226,9 @@ class KubernetesFleet:
     def over(self, key: str, one: Transaction, now: float) -> None:
         """A transaction has ended; the next reading of the fleet tells of it."""
         self._memories.over(key, one, now)
+        document = self._documents.get(key)
+        if self._beginnings is not None and document is not None:
+            self._beginnings.over(key, one, now, document.spec.behaviour.drain.deadline_seconds)
 
     def _stuck(self, ground: Ground, now: float) -> tuple[str, ...]:
         patience = patience_of(ground)

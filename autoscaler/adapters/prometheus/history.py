@@ -109,7 +109,7 @@ class Inquiry:
 
     def _history(self, told: Mapping[str, list[Any]]) -> History:
         fleet, span = self.fleet, self.span
-        source = offered_source(fleet.scope(Fleet(fleet.key, {})), load_profiles())
+        source = offered_source(fleet.scope(Fleet(fleet.key, {}), 0.0), load_profiles())
         return History(
             span.start_s,
             span.step_s,

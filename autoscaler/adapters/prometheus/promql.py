@@ -4,6 +4,9 @@ Fleets that are asked about in the same words (same profiles, overrides and wind
 
     label_replace(<signal a>, "signal", "a", "", "") or label_replace(<signal b>, "signal", "b", "", "") or ...
 
+What a pod has counted since before it changed its role is in no role's sum until a whole window has passed: else the answers
+of a decode replica that is prefill now would count as arrivals. Its gauges, which are of this moment, are asked all the time.
+
 A selector matches namespaces and pods independently, not in pairs. So a pod name that is prefill in one namespace and
 decode in another would be counted for both roles of both fleets (one chart installed twice, then a flip in one of them):
 such fleets are asked about in separate queries. What remains: a pod that is in no pool just now (starting, stuck) is counted
@@ -36,6 +39,7 @@ class Shard:
     window_s: float
     scopes: list[FleetScope] = field(default_factory=list)
     roles: dict[str, Role] = field(default_factory=dict)
+    moved: set[str] = field(default_factory=set)
     pods: int = 0
 
     def takes(self, pods: Mapping[str, Role], limit: int) -> bool:
@@ -48,6 +52,7 @@ class Shard:
         """Take a fleet in."""
         self.scopes.append(scope)
         self.roles.update(pods)
+        self.moved |= scope.moved
         self.pods += len(pods)
 
 
@@ -71,7 +76,8 @@ def deal(scopes: Iterable[tuple[FleetScope, Mapping[str, Query]]], limit: int) -
 
 def render(shard: Shard) -> str:
     """The shard's one query."""
-    by_role = {role: any_of(pod for pod, held in shard.roles.items() if held is role) for role in Role}
+    settled = {pod: role for pod, role in shard.roles.items() if pod not in shard.moved}
+    by_role = {role: any_of(pod for pod, held in settled.items() if held is role) for role in Role}
     values = {
         "namespaces": any_of(scope.namespace for scope in shard.scopes),
         **models_of(scope.model for scope in shard.scopes),

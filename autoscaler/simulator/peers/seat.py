@@ -41,7 +41,7 @@ class PeerController(Generic[M]):
         """One look, and what follows from it."""
         now = self._run.clock.now()
         fleet = self._run.engine.fleet()
-        scope = self._managed.scope(fleet)
+        scope = self._managed.scope(fleet, now)
         (told,) = self._run.signals.read([scope], now)
         signals = told[scope.key]
         wishes, self._memory = self._peer.step(Observation(now, fleet, signals), self._memory)

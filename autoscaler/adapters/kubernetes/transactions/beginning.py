@@ -6,7 +6,9 @@
     growth    what drains for a lower count is let back in before anything new is started. Counts of transactions under way on
               the same target move along, since theirs are absolute
 
-At most one transaction at a time changes a target's count: while one does, a further shrink waits.
+At most one transaction at a time changes a target's count: while one does, a further shrink waits. One that was undone, and
+not because its replicas were wanted again, is not begun anew before as long as a drain may take: replicas would leave the
+routing and come back again and again for the same answer that does not end.
 
 What moves along is stored after the count is written. Where we die between the two, the transaction finds a count that it takes
 for somebody else's, or for its own: it goes back, or takes less, and no GPU is used twice. The other way round its old counts
@@ -22,7 +24,7 @@ from autoscaler.adapters.kubernetes.transactions.choosing import Refused, busy, 
 from autoscaler.adapters.kubernetes.transactions.ground import Ground
 from autoscaler.adapters.kubernetes.writing import unwritten
 from autoscaler.core.action import Action, Flip, Outcome, Verdict
-from autoscaler.core.fleet import FlipWay, Phase
+from autoscaler.core.fleet import FlipWay, Phase, Role
 from autoscaler.core.transaction import IN_PLACE, REVOCABLE, Change, Kind, Step, Transaction, Victim, begun, split
 from autoscaler.core.transit import called_off
 
@@ -43,6 +45,14 @@ class Beginnings:
 
     def __init__(self, book: Book) -> None:
         self._book = book
+        self._rests: dict[tuple[str, Role, Role], tuple[float, str]] = {}  # until when, and why
+
+    def over(self, key: str, one: Transaction, now: float, rest_s: float) -> None:
+        """A transaction has ended. One like it rests for `rest_s` seconds if it was undone."""
+        of = key, one.change.from_role, one.change.to_role
+        self._rests = {other: rest for other, rest in self._rests.items() if rest[0] > now and other != of}
+        if one.step is Step.UNDONE and one.why != WANTED_AGAIN:
+            self._rests[of] = now + rest_s, one.why
 
     def scale(self, key: str, ground: Ground, action: Action, now: float, term: int) -> Outcome | Write:
         """What becomes of a decision about one pool: something that was begun or said no to, or a count to write at once."""
@@ -132,6 +142,9 @@ class Beginnings:
         return (Change(kind(way), *roles, going, before, after),)
 
     def _begin(self, key: str, action: Action | Flip, changes: tuple[Change, ...], now: float, term: int) -> Outcome:
+        until_s, why = self._rests.get((key, changes[0].from_role, changes[0].to_role), (now, ""))
+        if now < until_s:
+            return Outcome(action, Verdict.PENDING, f"undone before ({why}); tried again in {until_s - now:.0f} s")
         new = tuple(begun(_name(change, now), term, change, now) for change in changes)
         fault = self._book.put(key, term, now, *new)
         if fault is not None:

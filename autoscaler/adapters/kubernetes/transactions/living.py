@@ -83,7 +83,8 @@ def _since(replica: Replica, leader: Pod, now: float) -> Replica:
     """With the time since when it does its role."""
     if leader.written_s is None or replica.phase is not Phase.SERVING:
         return replica
-    return replace(replica, since_s=min(max(replica.since_s, leader.written_s), now))
+    written_s = min(leader.written_s, now)
+    return replace(replica, since_s=min(max(replica.since_s, written_s), now), moved_s=written_s)
 
 
 def pools(

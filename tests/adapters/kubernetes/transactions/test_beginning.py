@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,6 +52,13 @@ class Desk:
     def scale(self, role: Role, seen: int, wanted: int) -> Outcome | Write:
         reason = Reason.SCALE_UP if wanted > seen else Reason.SCALE_DOWN
         return self._beginnings.scale(KEY, self.ground, Action(role, seen, wanted, reason), NOW, TERM)
+
+    def over(self, step: Step, why: str, rest_s: float = 600.0, ago_s: float = 0.0) -> None:
+        """What is under way has ended."""
+        for one in self.stored:
+            ended = replace(one, step=step, why=why)
+            assert self.book.put(KEY, TERM, NOW, ended) is None
+            self._beginnings.over(KEY, ended, NOW - ago_s, rest_s)
 
     def told(self, role: Role, seen: int, wanted: int) -> tuple[Verdict, str]:
         found = self.scale(role, seen, wanted)
@@ -222,3 +230,32 @@ def test_what_could_not_be_stored_is_not_begun() -> None:
     assert desk.told(P, 3, 2) == (Verdict.FAILED, f"not written: {LOST}")
     desk.store.fault = None
     assert desk.stored == ()
+
+
+@pytest.mark.parametrize(
+    ("step", "why", "ago_s", "rests"),
+    [
+        pytest.param(Step.UNDONE, "not idle within 600 s", 0.0, True, id="it came to nothing"),
+        pytest.param(Step.UNDONE, "not idle within 600 s", 600.0, False, id="long ago"),
+        pytest.param(Step.UNDONE, "wanted again", 0.0, False, id="it was called off"),
+        pytest.param(Step.DONE, "", 0.0, False, id="it was done"),
+    ],
+)
+def test_what_came_to_nothing_is_not_tried_again_at_once(step: Step, why: str, ago_s: float, rests: bool) -> None:
+    desk = Desk(ground(4))
+    desk.told(P, 4, 3)
+    desk.over(step, why, ago_s=ago_s)
+    verdict, detail = desk.told(P, 4, 3)
+    if rests:
+        assert (verdict, detail) == (Verdict.PENDING, "undone before (not idle within 600 s); tried again in 600 s")
+        assert not desk.stored
+    else:
+        assert verdict is Verdict.APPLIED
+    assert isinstance(desk.scale(P, 4, 5), Write)  # growth does not wait
+
+
+def test_one_roles_rest_is_not_the_others() -> None:
+    desk = Desk(ground(4))
+    desk.told(P, 4, 3)
+    desk.over(Step.UNDONE, "not idle within 600 s")
+    assert desk.told(D, 2, 1)[0] is Verdict.APPLIED
