@@ -99,7 +99,7 @@ def check(**options: Any) -> None:
 @cli.command()
 @looked_at
 def preflight(**options: Any) -> None:
-    """Tell which signals Prometheus has for these policies, and what is lost without the rest.
+    """Tell which signals Prometheus has for these policies, how their pods end, and what is lost without the rest.
 
     Ends with 1 if something is missing without which a controller does nothing.
     """

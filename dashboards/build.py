@@ -103,7 +103,8 @@ def _conditions() -> statetimeline.Panel:
         .title("Conditions")
         .description(
             "ScalingActive False: blind, so it holds. ScalingLimited True: a bound, the budget or the cluster holds it back. "
-            "Degraded True: replicas that are wanted do not come. Asleep True: nobody asks, so every pool is at zero."
+            "Degraded True: replicas that are wanted do not come, or a drain or a flip does not get on. "
+            "Asleep True: nobody asks, so every pool is at zero."
         )
         .datasource(SOURCE)
         .with_target(asked(conditions, "A"))
@@ -199,31 +200,44 @@ def _decisions(board: dashboard.Dashboard) -> None:
     held = f"sum by (role, reason) (increase(pd_autoscaler_holds_total{{{FLEET}}}[$__rate_interval]))"
     text = "Ticks without a change, by the reason that held. DesiredWithinRange: all is as it should be."
     board.with_panel(chart("Holds by reason", text, [Query(held, "{{role}} {{reason}}", "bars")], 6).min(0))
-    _flips_and_traffic(board)
+    _drains_and_flips(board)
+    _traffic(board)
 
 
-def _flips_and_traffic(board: dashboard.Dashboard) -> None:
+def _drains_and_flips(board: dashboard.Dashboard) -> None:
     tried = f"sum by (from_role, to_role, verdict) (increase(pd_autoscaler_flips_total{{{FLEET}}}[$__rate_interval]))"
-    under_way = f"max by (from_role, to_role) (pd_autoscaler_flips_in_flight{{{FLEET}}})"
-    flips = [
-        Query(tried, "{{from_role}} to {{to_role}} {{verdict}}", "bars"),
-        Query(under_way, "{{from_role}} to {{to_role}} under way"),
+    flips = [Query(tried, "{{from_role}} to {{to_role}} {{verdict}}", "bars")]
+    text = "Replicas that are to change their role, by what was said to it. Applied: begun, and the next picture tells the rest."
+    board.with_panel(chart("Flips tried", text, flips, 6).min(0))
+    ended = f"sum by (kind, result) (increase(pd_autoscaler_transactions_total{{{FLEET}}}[$__rate_interval]))"
+    draining = f'max by (role) (pd_autoscaler_replicas{{{FLEET}, phase="draining"}})'
+    flipping = f"max by (from_role, to_role) (pd_autoscaler_flips_in_flight{{{FLEET}}})"
+    forced = f"sum by (role) (increase(pd_autoscaler_forced_requests_total{{{FLEET}}}[$__rate_interval]))"
+    moves = [
+        Query(ended, "{{kind}} {{result}}", "bars"),
+        Query(draining, "{{role}} draining"),
+        Query(flipping, "{{from_role}} to {{to_role}} under way"),
+        Query(forced, "{{role}} requests given up", "dashed"),
     ]
-    board.with_panel(chart("Flips", "Replicas that change their role: tried, by how it ended, and under way.", flips, 8).min(0))
+    text = "Bars: ended, done or undone. Lines: under way. Requests are given up only where the policy says force."
+    board.with_panel(chart("Drains and flips", text, moves, 6).min(0))
+
+
+def _traffic(board: dashboard.Dashboard) -> None:
     requests = [
         of_fleet("offered_requests_per_second", "offered"),
         of_fleet("forecast_mean_requests_per_second", "forecast"),
         of_fleet("forecast_upper_requests_per_second", "forecast, upper bound", "dashed"),
     ]
     text = "A forecast is drawn when it is made and speaks of one horizon later."
-    board.with_panel(chart("Requests and forecast", text, requests, 8).unit("reqps").min(0))
+    board.with_panel(chart("Requests and forecast", text, requests, 6).unit("reqps").min(0))
     cached = [
         of_fleet("cached_share_ratio", "sized with"),
         of_fleet("cached_share_forecast_ratio", "forecast", "dashed"),
         of_fleet("cached_share_quarantined", "measurement doubted", "bars"),
     ]
     text = "Share of the prompt tokens that caches hold. Doubted while caches are new or going: then it is taken as forecast."
-    board.with_panel(chart("Prompt tokens cached", text, cached, 8).unit("percentunit").min(0).max(1))
+    board.with_panel(chart("Prompt tokens cached", text, cached, 6).unit("percentunit").min(0).max(1))
 
 
 def _controller(board: dashboard.Dashboard) -> None:

@@ -141,11 +141,14 @@ def test_a_floor_is_refused_at_its_field(floor: dict[str, object], line: str) ->
     assert lines(edited({"spec.pools.prefill.floors": [written]})) == [f"spec.pools.prefill.floors{line}"]
 
 
-def test_zero_without_a_gateway_and_floors_beyond_the_budget_are_refused_with_the_numbers() -> None:
+def test_zero_without_a_gateway_that_hears_of_it_and_floors_beyond_the_budget_are_refused_with_the_numbers() -> None:
     path = "spec.behaviour.zeroAfterSeconds"
     needs = "600 needs a spec.gateway: without engines nothing else sees arrivals (allowed: null)"
     assert lines(edited({path: 600})) == [f"{path}: {needs}"]
     assert lines(edited({path: 600, "spec.gateway": "llm-d"})) == []
+    forgets = "600 is not possible: spec.gateway dynamo forgets a model with its last worker, so nobody could wake the fleet"
+    assert lines(edited({path: 600, "spec.gateway": "dynamo"})) == [f"{path}: {forgets} (allowed: null)"]
+    assert lines(edited({path: None, "spec.gateway": "dynamo"})) == []
     floor = {"start": "08:00", "hours": 12, "min": 3}
     clash = "3 is below the 4 GPUs of the smallest fleet: prefill 3 x 1 + decode 1 x 1 (allowed: 4..1000000)"
     assert lines(edited({"spec.pools.prefill.floors": [floor], "spec.gpuBudget": 3})) == [f"spec.gpuBudget: {clash}"]

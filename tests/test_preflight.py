@@ -13,15 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoscaler.adapters.kubernetes.api import ApiFault
 from autoscaler.adapters.prometheus import Endpoint, load_profiles, queries_for
 from autoscaler.adapters.prometheus.client import PrometheusClient, Row
 from autoscaler.adapters.prometheus.profile import SHAPES
 from autoscaler.adapters.prometheus.promql import any_of, deal, render
 from autoscaler.adapters.prometheus.sightings import Outlook, Sight, Sighting
 from autoscaler.commands.losses import LOST, NEEDED
-from autoscaler.commands.preflight import CHECKS, Subject, _tell, preflight, signals
+from autoscaler.commands.preflight import CHECKS, Subject, _tell, pods, preflight, signals
 from autoscaler.commands.preflight import Row as Found
 from autoscaler.core.observation import Unknown
+from autoscaler.policy import Document
+from autoscaler.policy.routing import Routing, RoutingKind
+from autoscaler.policy.sections import Target
 from autoscaler.policy_file import load_policies
 from autoscaler.ports import Managed
 from autoscaler.refusal import Refusal
@@ -35,9 +39,14 @@ NOWHERE: dict[str, Any] = {"headers": (), "token_file": None, "ca_file": None, "
 
 
 @cache
-def chat() -> Managed:
+def document() -> Document:
     [loaded] = load_policies([CHAT])
-    return managed(loaded.document)
+    return loaded.document
+
+
+@cache
+def chat() -> Managed:
+    return managed(document())
 
 
 def fleet(**changes: Any) -> Managed:
@@ -75,7 +84,7 @@ def sightings(client: PrometheusClient, **changes: Any) -> Mapping[str, Sighting
 
 
 def rows(client: PrometheusClient, **changes: Any) -> Mapping[str, Found]:
-    return {row.name: row for row in signals(Subject(fleet(**changes), PODS, client, 1.0))}
+    return {row.name: row for row in signals(Subject(document(), fleet(**changes), PODS, client, 1.0))}
 
 
 def test_every_signal_has_its_line_of_what_is_lost_without_it() -> None:
@@ -145,7 +154,7 @@ def test_a_prometheus_that_does_not_answer_is_one_clear_line() -> None:
 
 def told(client: Prometheus, capsys: pytest.CaptureFixture[str]) -> str:
     """What people read of a fleet whose GPUs nobody tells of."""
-    found = {"team-0/chat-0": [row for check in CHECKS for row in check(Subject(fleet(), PODS, client, 1.0))]}
+    found = {"team-0/chat-0": [row for check in CHECKS for row in check(Subject(document(), fleet(), PODS, client, 1.0))]}
     _tell(found, as_json=False)
     return capsys.readouterr().out
 
@@ -156,3 +165,63 @@ def test_people_read_what_is_missing_what_is_lost_and_whether_it_bars(capsys: py
     assert less.splitlines()[-1] == f"ready, without 3 of {len(SHAPES) + 1}"
     assert "TPOT is not watched on its pods" in less
     assert told(Prometheus(drop=["pods.running", "traffic.ttft"]), capsys).splitlines()[-1] == "not ready: pods.running"
+
+
+class Made:
+    """Templates of which every pod of a target is made; what is a text cannot be read."""
+
+    def __init__(self, **targets: dict[str, Any] | str | None) -> None:
+        self._targets = targets
+
+    def of(self, namespace: str, target: Target, /) -> dict[str, Any] | ApiFault | None:
+        found = self._targets[target.name.removeprefix("chat-")]
+        return ApiFault(403, "Forbidden", found) if isinstance(found, str) else found
+
+
+def template(grace_s: float, *args: str, **labels: str) -> dict[str, Any]:
+    """A pod template with one engine."""
+    spec = {"terminationGracePeriodSeconds": grace_s, "containers": [{"args": list(args)}]}
+    return {"metadata": {"labels": labels}, "spec": spec}
+
+
+def ends(policy: Document | None = None, **targets: dict[str, Any] | str | None) -> list[tuple[str, str, str]]:
+    subject = Subject(policy or document(), fleet(), PODS, Prometheus(), 1.0, Made(**targets))
+    found = list(pods(subject))
+    assert not any(row.bars for row in found)
+    assert all(bool(row.lost) != row.fine for row in found)
+    return [(row.name, row.state, row.detail) for row in found]
+
+
+def test_pods_that_have_no_time_to_finish_are_told_one_line_for_each_complaint() -> None:
+    told = ends(prefill=template(630, "--shutdown-timeout=600"), decode=template(30))
+    ending = [row for row in told if row[0].endswith(".ending")]
+    assert ending[0] == ("prefill.ending", "there", "630 s from SIGTERM to SIGKILL")
+    assert [(name, state) for name, state, _ in ending[1:]] == [("decode.ending", "short")] * 2
+    assert ending[1][2].startswith("decode: vLLM aborts requests in flight when its pod is deleted")
+    assert ending[2][2].endswith("a deleted pod has 30 s for requests that may take 600 s (behaviour.drain)")
+
+
+def test_pods_that_cannot_be_taken_out_of_routing_are_told_with_what_is_missing() -> None:
+    """A pod is labelled and gated by its template, or not at all."""
+    label = "label llm-d.ai/role:"
+    told = ends(prefill=template(630, **{"llm-d.ai/role": "prefill"}), decode=template(630, **{"llm-d.ai/role": "both"}))
+    assert [row for row in told if row[0].endswith(".leaving")] == [
+        ("prefill.leaving", "there", f"{label} prefill is on the pod template"),
+        ("decode.leaving", "missing", f"no {label} decode on the pod template"),
+    ]
+    routing = Routing(kind=RoutingKind.READINESS_GATE)
+    gated = document().model_copy(update={"spec": document().spec.model_copy(update={"routing": routing})})
+    with_gate = {"spec": {"readinessGates": [{"conditionType": "pdautoscaler.io/routed"}]}}
+    told = ends(gated, prefill=with_gate, decode=template(630))
+    assert [state for name, state, _ in told if name.endswith(".leaving")] == ["there", "missing"]
+
+
+def test_templates_that_are_not_there_or_not_to_be_read_are_told_and_bar_nothing() -> None:
+    assert ends(prefill=None, decode="list is forbidden") == [
+        ("prefill.pods", "untold", "a LeaderWorkerSet has no pod template"),
+        ("decode.pods", "failed", "LeaderWorkerSet chat-decode: Forbidden: list is forbidden"),
+    ]
+
+
+def test_without_a_kubernetes_cluster_nobody_looks_at_templates() -> None:
+    assert list(pods(Subject(document(), fleet(), PODS, Prometheus(), 1.0))) == []

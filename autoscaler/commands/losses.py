@@ -1,4 +1,4 @@
-"""What is lost without a signal?
+"""What is lost without a signal, or without what else preflight looks for?
 
 One line for each, in the words of what the controller then does. `NEEDED` are those without which it does nothing at all.
 """
@@ -43,3 +43,6 @@ LOST: Mapping[str, str] = {
     },
     **{f"traffic.{name}": text for name, text in OF_TRAFFIC.items()},
 }
+UNWITNESSED = "an engine that hangs and says it works is found by nobody"
+UNFINISHED = "what a pod still serves is cut off when it goes undrained: by eviction, rollout, or a drain that is forced"
+STAYS = "its replicas cannot be taken out of routing, so no drain or flip of them ever begins"

@@ -1,8 +1,9 @@
 """Would these policies have what they need, before a controller runs by them?
 
-Checks, each a function of one policy's `Subject` that yields rows. Today they are about signals: which of them Prometheus has,
-how old they are and what they say, what is lost without the rest, and whether GPUs contradict their engines. Without
-`--cluster` a role's pods are known by the names that its target gives them; with it they are those that stand.
+Checks, each a function of one policy's `Subject` that yields rows: which signals Prometheus has, how old they are and what they
+say, what is lost without the rest; whether GPUs contradict their engines; and on Kubernetes, whether pods can be taken out of
+routing, and have the time to finish when they are deleted at work. Without `--cluster` a role's pods are known by the names
+that its target gives them; with it they are those that stand.
 
 Exit code 0 when all that is needed is there, 1 when something needed is missing, 2 (a Refusal) for what cannot be checked.
 """
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 from rich.console import Console
@@ -25,20 +26,27 @@ from autoscaler.adapters.prometheus.client import PrometheusClient
 from autoscaler.adapters.prometheus.gpus import witness
 from autoscaler.adapters.prometheus.promql import any_of
 from autoscaler.adapters.prometheus.sightings import Outlook, Sight
+from autoscaler.adapters.routing import GATE, complaints, stopping
 from autoscaler.commands.backtest import pattern_of
-from autoscaler.commands.losses import LOST, NEEDED
+from autoscaler.commands.losses import LOST, NEEDED, STAYS, UNFINISHED, UNWITNESSED
 from autoscaler.commands.wiring import endpoint, from_files
 from autoscaler.core.fleet import Role
 from autoscaler.core.observation import Unknown
 from autoscaler.policy import Document
+from autoscaler.policy.document import Spec
+from autoscaler.policy.routing import Routing, RoutingKind
+from autoscaler.policy.sections import Target
 from autoscaler.policy_file import load_policies
 from autoscaler.ports import Fault, FleetGateway, Managed
 from autoscaler.refusal import Refusal
 from autoscaler.roster import managed
 
+if TYPE_CHECKING:
+    from autoscaler.adapters.kubernetes.api import ApiFault
+
 FINE = frozenset({Sight.THERE, Sight.QUIET})
 STYLE: Mapping[str, str] = {Sight.THERE: "green", Sight.QUIET: "cyan", Sight.UNTOLD: "dim"}
-UNWITNESSED = "an engine that hangs and says it works is found by nobody"
+KUBERNETES = "kubernetes"
 NARROW = 140  # columns where nobody looks at a terminal
 
 
@@ -60,14 +68,26 @@ class Row:
         return self.needed and not self.fine
 
 
+class Templates(Protocol):
+    """Where the pod templates of targets are known."""
+
+    def of(self, namespace: str, target: Target, /) -> Mapping[str, Any] | ApiFault | None:
+        """A template; None where the target has none."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a policy's checks look at: the fleet that it describes, each role's pods as a pattern, and Prometheus."""
+    """What a policy's checks look at: the policy and the fleet that it describes, each role's pods as a pattern, Prometheus, and
+    the pod templates where there is a Kubernetes cluster.
+    """
 
+    document: Document
     fleet: Managed
     pods: Mapping[Role, str]
     client: PrometheusClient
     within_s: float
+    templates: Templates | None = None
 
 
 def signals(subject: Subject) -> Iterable[Row]:
@@ -92,7 +112,43 @@ def gpus(subject: Subject) -> Iterable[Row]:
         yield Row("gpus", Sight.THERE, True, False, f"{seen.pods} pods, none at work on a GPU that does nothing")
 
 
-CHECKS: Sequence[Callable[[Subject], Iterable[Row]]] = (signals, gpus)
+def pods(subject: Subject) -> Iterable[Row]:
+    """Of each role, whether its pods can be taken out of routing, and whether they may finish when they are deleted at work."""
+    if subject.templates is None:
+        return
+    for role, pool in subject.document.spec.pools.items():
+        template = subject.templates.of(subject.fleet.namespace, pool.target)
+        if template is None:
+            yield Row(f"{role}.pods", Sight.UNTOLD, False, False, f"a {pool.target.kind} has no pod template", UNFINISHED)
+        elif not isinstance(template, Mapping):
+            yield Row(f"{role}.pods", Sight.FAILED, False, False, f"{pool.target.called()}: {template}", UNFINISHED)
+        else:
+            yield from (*_leaving(role, template, subject.document.spec.routing), *_ending(role, template, subject.document.spec))
+
+
+def _leaving(role: Role, template: Mapping[str, Any], routing: Routing | None) -> Iterable[Row]:
+    """By a label or a gate that only a pod template can give."""
+    if routing is None:
+        return
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    gates = [gate.get("conditionType") for gate in (template.get("spec") or {}).get("readinessGates") or ()]
+    by, borne = f"label {routing.label}: {routing.values[role]}", labels.get(routing.label) == routing.values[role]
+    if routing.kind is RoutingKind.READINESS_GATE:
+        by, borne = f"readiness gate {GATE}", GATE in gates
+    detail = f"{by} is on the pod template" if borne else f"no {by} on the pod template"
+    yield Row(f"{role}.leaving", Sight.THERE if borne else Sight.MISSING, borne, False, detail, "" if borne else STAYS)
+
+
+def _ending(role: Role, template: Mapping[str, Any], spec: Spec) -> Iterable[Row]:
+    """A line for each complaint."""
+    found = stopping(template.get("spec") or {})
+    told = [*complaints(role, spec.engine, found, spec.behaviour.drain.deadline_seconds)]
+    yield from (Row(f"{role}.ending", "short", False, False, one, UNFINISHED) for one in told)
+    if not told:
+        yield Row(f"{role}.ending", Sight.THERE, True, False, f"{found.left_s:g} s from SIGTERM to SIGKILL")
+
+
+CHECKS: Sequence[Callable[[Subject], Iterable[Row]]] = (signals, gpus, pods)
 
 
 def preflight(
@@ -113,13 +169,24 @@ def preflight(
     answers = client.query("vector(1)", query_timeout_s)
     if isinstance(answers, Unknown):
         raise Refusal(f"--prometheus {answers.detail}")
-    found = {}
+    found, templates = {}, _templates(cluster)
     for document in documents:
         fleet = managed(document)
-        subject = Subject(fleet, _pods(document, fleet, gateway), client, query_timeout_s)
+        subject = Subject(document, fleet, _pods(document, fleet, gateway), client, query_timeout_s, templates)
         found[document.key] = [row for check in CHECKS for row in check(subject)]
     _tell(found, as_json)
     return int(any(row.bars for rows in found.values() for row in rows))
+
+
+def _templates(cluster: str | None) -> Templates | None:
+    """Those of a Kubernetes cluster, which `from_files` has found to be one by now."""
+    kind, _, context = (cluster or "").partition(":")
+    if kind != KUBERNETES:
+        return None
+    from autoscaler.adapters.kubernetes import connect  # 0.5 s that others do not pay
+    from autoscaler.adapters.kubernetes.templates import Templates as OfCluster
+
+    return OfCluster(connect(context or None))
 
 
 def _pods(document: Document, fleet: Managed, gateway: FleetGateway | None) -> Mapping[Role, str]:
@@ -129,7 +196,7 @@ def _pods(document: Document, fleet: Managed, gateway: FleetGateway | None) -> M
     seen = gateway.read(document.key, time.time())
     if isinstance(seen, Fault):
         raise Refusal(f"--cluster: {document.key}: {seen.detail}")
-    return {role: json.loads(any_of(names)) for role, names in fleet.scope(seen).pods.items()}
+    return {role: json.loads(any_of(names)) for role, names in fleet.scope(seen, 0.0).pods.items()}
 
 
 def _tell(found: Mapping[str, Sequence[Row]], as_json: bool) -> None:

@@ -44,6 +44,9 @@ from autoscaler.policy.sections import (
 MAX_GPUS = 1_000_000
 SCRAPES_PER_AGE = 2  # a sample may be one scrape old while its successor is late
 TICKS_PER_GAP = 2  # a tick may come late without counting as blindness
+# Gateways that know a model only while it has a worker: who asks for it afterwards is answered "no such model" and not counted.
+FORGETFUL = ("dynamo",)
+FORGETS = "forgets a model with its last worker, so nobody could wake the fleet"
 
 # The least that anything takes on a profile, whatever the request: (what, seconds).
 FLOORS: Mapping[SloKind, tuple[str, Callable[[ReplicaProfile], float]]] = {
@@ -152,10 +155,13 @@ class Spec(Section):
     @field_validator("behaviour")
     @classmethod
     def _somebody_wakes_it(cls, behaviour: Behaviour, info: ValidationInfo) -> Behaviour:
-        """With no engine left only a gateway sees who comes."""
-        if behaviour.zero_after_seconds is not None and info.data.get("gateway") is None:
-            text = f"{shown(behaviour.zero_after_seconds)} needs a spec.gateway: without engines nothing else sees arrivals"
-            refuse([Objection(("zeroAfterSeconds",), f"{text} (allowed: null)")])
+        """With no engine left only a gateway sees who comes, if it still knows what they ask for."""
+        asleep_s, gateway = behaviour.zero_after_seconds, info.data.get("gateway")
+        why = "needs a spec.gateway: without engines nothing else sees arrivals"
+        if gateway in FORGETFUL:
+            why = f"is not possible: spec.gateway {gateway} {FORGETS}"
+        if asleep_s is not None and (gateway is None or gateway in FORGETFUL):
+            refuse([Objection(("zeroAfterSeconds",), f"{shown(asleep_s)} {why} (allowed: null)")])
         return behaviour
 
     @field_validator("behaviour")

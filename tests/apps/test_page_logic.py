@@ -138,3 +138,48 @@ def test_the_engines_speed_is_shown_as_measured_and_as_sized_by(applied: float |
 def test_a_flip_is_shown_by_what_becomes_of_how_many() -> None:
     flip = {"from_role": "encode", "to_role": "decode", "from_replicas": 1, "to_replicas": 2}
     assert run("format.js", "page.flipped(flip)", flip=flip) == "1 → 2 decode"
+
+
+DRAINED: dict[str, Any] = {
+    "name": "drain-a-0-1",
+    "from_role": "encode",
+    "to_role": "encode",
+    "done": True,
+    "why": "",
+    "forced_requests": 0,
+    "took_s": 42.0,
+}
+UNDONE = DRAINED | {"name": "switch-a-1-2", "to_role": "decode", "done": False, "why": "still busy", "took_s": 600.0}
+FORCED = DRAINED | {"name": "drain-a-2-3", "why": "3 requests given up after 600 s", "forced_requests": 3}
+
+
+@pytest.mark.parametrize(
+    ("one", "what", "told", "level"),
+    [
+        pytest.param(DRAINED, "drain of encode", "done in 42 s", "good", id="a drain"),
+        pytest.param(UNDONE, "encode to decode", "undone after 600 s: still busy", "warn", id="a flip that came to nothing"),
+        pytest.param(FORCED, "drain of encode", "done in 42 s: 3 requests given up after 600 s", "bad", id="requests were lost"),
+    ],
+)
+def test_what_became_of_a_drain_or_a_flip_is_told_with_how_good_that_is(
+    one: dict[str, Any], what: str, told: str, level: str
+) -> None:
+    assert run("format.js", "[page.move(one), page.outcome(one)]", one=one) == [what, {"told": told, "level": level}]
+
+
+def test_what_is_under_way_is_told_once_whether_it_drains_for_a_flip_or_to_go() -> None:
+    flip = {"from_role": "encode", "to_role": "decode", "from_replicas": 1, "phase": "draining", "since_s": 88.0}
+    pools = {"encode": {"phases": {"draining": 3}}, "decode": {"phases": {"serving": 2}}}
+    status = {"now": 100.0, "flips_in_flight": [flip], "pools": pools}
+    told = run("format.js", "page.underWay(status).map((one) => [one.what, one.told])", status=status)
+    assert told == [["encode to decode", "draining for 12 s"], ["drain of encode", "2 finishing what they have"]]
+    alone = {"now": 100.0, "pools": {"encode": {"phases": {"draining": 1}}, "decode": {"phases": {}}}}
+    assert run("format.js", "page.underWay(status).map((one) => one.told)", status=alone) == ["1 finishing what it has"]
+
+
+def test_the_last_drains_and_flips_are_kept_newest_first_and_each_once() -> None:
+    frames = [frame(0.0, ended=[DRAINED, UNDONE]), frame(15.0), frame(30.0, ended=[FORCED]), frame(30.0, ended=[FORCED])]
+    told = history("h.ended.map((one) => [one.name, one.now])", frames)
+    assert told == [[FORCED["name"], 30.0], [UNDONE["name"], 0.0], [DRAINED["name"], 0.0]]
+    many = [frame(float(at), ended=[DRAINED | {"name": f"drain-{at}"}]) for at in range(20)]
+    assert history("h.ended.map((one) => one.name)", many) == [f"drain-{at}" for at in range(19, 11, -1)]

@@ -5,6 +5,7 @@
     snapshot.py       list + watch of one kind in one thread; readers take an immutable picture and never wait
     discovery.py      which kinds the server has
     targets.py        the object that is scaled: what it wants, who owns it, whether it is being rolled out
+    templates.py      of what the pods of a target are made
     roles.py          one role inside a DisaggregatedSet, which is scaled without an object of its own
     pods.py           its pods, folded into replicas: whole groups, not pods
     complaints.py     what events say about replicas that do not come

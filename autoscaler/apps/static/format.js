@@ -69,6 +69,31 @@ export function troubles(pool) {
 /** What a flip does, in a few words: "1 → 2 encode". */
 export const flipped = (flip) => `${flip.from_replicas} → ${flip.to_replicas} ${flip.to_role}`;
 
+/** A drain or a flip by who is in it: "drain of encode", or of a flip "encode to render". */
+export const move = (one) =>
+  (one.from_role === one.to_role ? `drain of ${one.from_role}` : `${one.from_role} to ${one.to_role}`);
+
+/** What became of it: "done in 42 s", "undone after 600 s: still busy", and how good that is. */
+export function outcome(one) {
+  const told = `${one.done ? "done in" : "undone after"} ${seconds(one.took_s)}${one.why && `: ${one.why}`}`;
+  return { told, level: one.forced_requests > 0 ? "bad" : one.done ? "good" : "warn" };
+}
+
+/** What is under way now: each flip with its phase and age, and of each pool how many drain without being flipped. */
+export function underWay(status) {
+  const flips = status.flips_in_flight ?? [];
+  const drains = Object.entries(status.pools).map(([role, pool]) => {
+    const flipping = flips.filter((flip) => flip.from_role === role && flip.phase === "draining");
+    return { role, many: (pool.phases.draining ?? 0) - flipping.reduce((sum, flip) => sum + flip.from_replicas, 0) };
+  });
+  return [
+    ...flips.map((flip) => (
+      { from_role: flip.from_role, what: move(flip), told: `${flip.phase} for ${seconds(status.now - flip.since_s)}` })),
+    ...drains.filter(({ many }) => many > 0).map(({ role, many }) => (
+      { from_role: role, what: `drain of ${role}`, told: `${many} finishing what ${many > 1 ? "they have" : "it has"}` })),
+  ];
+}
+
 /** Which model speaks and by what right: "says arima, 120 s ahead, off by 310, bound held 91 %". */
 export function earned(ahead) {
   if (!ahead?.model) return "nothing forecast";

@@ -8,6 +8,7 @@ const MARKS = { good: "✓", warn: "!", bad: "✕", wait: "…" };
 const GRAVITY = ["bad", "warn", "wait", "good"];
 // Which answer of a condition is the good one. A condition not named here is shown without a colour.
 const GOOD = { AbleToScale: true, ScalingActive: true, ScalingLimited: false, Degraded: false };
+const STUCK = "Stuck"; // the other reasons of Degraded are told by how many replicas are missing
 const HARMLESS = "TooFewReplicas"; // kept at its minimum, a pool has more than it needs
 
 /** Everything above the charts, from the newest frame. */
@@ -50,6 +51,7 @@ function judge(status) {
   warn("ScalingActive", (one) => !one.status, "Holding");
   warn("AbleToScale", (one) => !one.status, "A change did not go through");
   warn("ScalingLimited", (one) => one.status && one.reason !== HARMLESS, "Limited");
+  warn("Degraded", (one) => one.status && one.reason === STUCK, "A drain or a flip does not get on");
   for (const [role, pool] of Object.entries(status.pools)) {
     const missing = pool.shortages.reduce((sum, one) => sum + one.replicas, 0);
     if (missing) said.push({ level: "warn", text: `${missing} of ${pool.desired} ${role} replicas do not come` });

@@ -6,12 +6,14 @@
 const MOST = 2000;
 const SILENCE = 4; // this many usual tick intervals without a tick are a gap, not a line to draw through
 const LEAST_SILENCE_S = 20;
+const ENDED = 8; // drains and flips that are over and still told
 
 export class History {
   constructor() {
     this.points = []; // {now, status}, ascending; status without its findings
     this.latest = null; // the newest frame, whole
     this.roles = [];
+    this.ended = []; // the newest first, each with `now`, when it was told
   }
 
   /** Take one frame. The last one of a run repeats its tick and replaces it; an older one is not news. */
@@ -24,7 +26,15 @@ export class History {
     if (this.points.length > MOST) this.points.shift();
     for (const role of Object.keys(status.pools)) if (!this.roles.includes(role)) this.roles.push(role);
     this.latest = frame;
+    this.noteEnded(frame.status);
     return true;
+  }
+
+  /** Each is told by one tick only, which may be repeated as the last one. */
+  noteEnded(status) {
+    const known = new Set(this.ended.map((one) => one.name));
+    const fresh = (status.ended ?? []).filter((one) => !known.has(one.name)).map((one) => ({ ...one, now: status.now }));
+    this.ended = [...fresh.reverse(), ...this.ended].slice(0, ENDED);
   }
 
   /** The newest pools that are known: a fleet that cannot be read for a moment keeps its last face. */

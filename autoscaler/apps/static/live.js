@@ -7,6 +7,7 @@ import { byId, element, setText } from "./dom.js";
 import { moment } from "./format.js";
 import { showHeader } from "./header.js";
 import { History } from "./history.js";
+import { showMoves } from "./moves.js";
 import { Panels } from "./panels.js";
 
 const DRAW_MS = 100;
@@ -87,6 +88,7 @@ function draw() {
   if (!page.history.latest) return;
   showHeader(page.history.latest, page.history);
   page.panels.draw(page.history, page.span_s);
+  showMoves(page.history);
   page.decisions.draw(page.history);
 }
 

@@ -17,7 +17,7 @@ from autoscaler.core.fleet import Role
 from autoscaler.core.hysteresis import Damping
 from autoscaler.policy.behaviour import ORDERED, FlipOrder
 from autoscaler.policy.crd.structural import Additions, one_of
-from autoscaler.policy.document import SCRAPES_PER_AGE, TICKS_PER_GAP, Spec
+from autoscaler.policy.document import FORGETFUL, FORGETS, SCRAPES_PER_AGE, TICKS_PER_GAP, Spec
 from autoscaler.policy.drivers import NEEDS, SWITCHING, Need
 from autoscaler.policy.profiles import metric_profiles, replica_profiles, signals
 from autoscaler.policy.routing import HAS_API, OTHERS, TELLS_ROLES, RoutingKind
@@ -39,10 +39,6 @@ def _rule(path: str, rule: str, message: str) -> Rule:
 def _rules() -> dict[str, list[Rule]]:
     window = f"self.windowSeconds >= {SCRAPES_PER_WINDOW}.0 * self.scrapeIntervalSeconds"
     uncached = "!has(self.uncachedTokens) || self.uncachedTokens <= self.promptTokens"
-    sees_arrivals = "!has(self.behaviour.zeroAfterSeconds) || has(self.gateway)"
-    woken = _rule(
-        ".behaviour.zeroAfterSeconds", sees_arrivals, "needs a spec.gateway: without engines nothing else sees arrivals"
-    )
     floors = "!has(self.floors) || self.floors.all(one, one.min <= self.max)"
     return {
         "Metrics": [_rule(".windowSeconds", window, f"below {SCRAPES_PER_WINDOW} x scrapeIntervalSeconds")],
@@ -57,7 +53,7 @@ def _rules() -> dict[str, list[Rule]]:
             _pays_for_the_smallest_fleet(),
             _outlives_a_scrape(),
             *_ticks_are_no_gaps(),
-            woken,
+            *_somebody_wakes_it(),
             _drains_longer_than_it_settles(),
             *_drivers_have_what_they_need(),
         ],
@@ -115,6 +111,15 @@ def _values_tell_apart() -> Iterator[Rule]:
 def _order_of_halves() -> Rule:
     rule = f"self.order == '{FlipOrder.AUTO}' || self.driver in {_names(ORDERED)}"
     return _rule(".order", rule, "which changes roles in place")
+
+
+def _somebody_wakes_it() -> Iterator[Rule]:
+    path = ".behaviour.zeroAfterSeconds"
+    yield _rule(
+        path, f"!has(self{path}) || has(self.gateway)", "needs a spec.gateway: without engines nothing else sees arrivals"
+    )
+    remembers = f"!has(self.gateway) || !(self.gateway in {list(FORGETFUL)})"
+    yield _rule(path, f"!has(self{path}) || {remembers}", f"spec.gateway {' or '.join(FORGETFUL)} {FORGETS}")
 
 
 def _drains_longer_than_it_settles() -> Rule:

@@ -25,9 +25,10 @@ def asked(version: str, *objects: Body | ApiFault, **target: Any) -> Body | ApiF
     """The template of the target `chat`, where these objects stand."""
     api, (plural, kind) = FakeApi(), KINDS[version]
     api.holds(f"/apis/{version}", {"resources": [{"name": plural, "kind": kind}]})
-    faults = [one for one in objects if isinstance(one, ApiFault)]
+    faults: list[Body | ApiFault] = [one for one in objects if isinstance(one, ApiFault)]
     api.holds(f"/apis/{version}/namespaces/prod/{plural}?metadata.name=chat", *(faults or [{"items": list(objects)}]))
-    return Templates(api).of("prod", Target(kind=kind, api_version=version, name="chat", **target))
+    written = {"kind": kind, "apiVersion": version, "name": "chat", **target}
+    return Templates(api).of("prod", Target.model_validate(written))
 
 
 @pytest.mark.parametrize(

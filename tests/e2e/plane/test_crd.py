@@ -59,6 +59,11 @@ CLASHES: list[tuple[dict[str, Any], str, str]] = [
         "above max",
     ),
     ({"spec.behaviour.zeroAfterSeconds": 600}, "spec.behaviour.zeroAfterSeconds", "needs a spec.gateway"),
+    (
+        {"spec.behaviour.zeroAfterSeconds": 600, "spec.gateway": "dynamo"},
+        "spec.behaviour.zeroAfterSeconds",
+        "spec.gateway dynamo forgets a model with its last worker",
+    ),
     ({"spec.gpuBudget": 1}, "spec.gpuBudget", "GPUs of the smallest fleet"),
     ({"spec.gpuBudget": 7, "spec.pools.decode.gpusPerReplica": 7}, "spec.gpuBudget", "GPUs of the smallest fleet"),
     (
