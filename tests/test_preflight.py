@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.adapters.kubernetes.api import ApiFault
@@ -31,6 +31,7 @@ from autoscaler.ports import Managed
 from autoscaler.refusal import Refusal
 from autoscaler.roster import managed
 from tests.bench.prometheus_answers import URL, CannedPrometheus, fleets
+from tests.examples import examples
 
 CHAT = Path(__file__).parents[1] / "policies" / "chat.yaml"
 SCOPE = fleets(1, 4)[0]
@@ -101,7 +102,7 @@ def test_where_all_is_told_all_is_there_with_its_age_and_what_it_says() -> None:
     assert " samples, mean " in told["traffic.ttft"].detail
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.sets(st.sampled_from(sorted(SHAPES))))
 def test_a_policy_is_barred_by_what_it_needs_and_by_nothing_else(gone: set[str]) -> None:
     """Without an age nothing is believed, so an age that is gone bars whatever it dates too."""
