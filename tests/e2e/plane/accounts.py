@@ -14,16 +14,19 @@ import yaml
 from tests.e2e.plane.workloads import Place
 
 FOLDER = Path(__file__).parents[3] / "manifests"
+PATCHES = ("deployments", "engine-switch")  # components that are nothing but more rules
 
 Grant = tuple[str, str, str]  # API group, resource, verb
 
 
 def rules() -> list[dict[str, Any]]:
-    """Every rule of the shipped Roles, that of the component for Deployments included."""
+    """Every rule of the shipped Roles, those that the components add included."""
     files = (FOLDER / "fleets" / "role.yaml", FOLDER / "base" / "leader-role.yaml")
     roles = [document for file in files for document in yaml.safe_load_all(file.read_text()) if document["kind"] == "Role"]
-    (patch,) = yaml.safe_load((FOLDER / "components" / "deployments" / "kustomization.yaml").read_text())["patches"]
-    return [rule for role in roles for rule in role["rules"]] + [one["value"] for one in yaml.safe_load(patch["patch"])]
+    components = [yaml.safe_load((FOLDER / "components" / name / "kustomization.yaml").read_text()) for name in PATCHES]
+    patches = [patch for component in components for patch in component["patches"]]
+    added = [one["value"] for patch in patches for one in yaml.safe_load(patch["patch"])]
+    return [rule for role in roles for rule in role["rules"]] + added
 
 
 def grants() -> list[Grant]:

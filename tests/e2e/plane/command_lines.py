@@ -15,14 +15,15 @@ from tests.e2e.plane.binaries import Binaries
 from tests.e2e.plane.credentials import Credentials
 
 STAGES = Path(__file__).parent / "stages.yaml"
-# Addresses from ranges that are routed nowhere (RFC 5737, RFC 2544); loopback ones are refused in EndpointSlices.
-ADVERTISED, NODE, PODS = "198.51.100.1", "198.51.100.2", "198.18.0.0/15"
+ADVERTISED, NODE = "198.51.100.1", "198.51.100.2"  # from a range that is routed nowhere (RFC 5737)
 SERVICES = "127.96.0.0/16"  # never dialled: there is no kube-proxy
+PODS = 90  # ranges of pods to choose from, below that of services
 
+# No EndpointSlices: nobody reads them here, and they do not take the loopback addresses that pods have.
 CONTROLLERS = (
     "deployment replicaset statefulset job garbage-collector namespace pod-garbage-collector "
     "serviceaccount serviceaccount-token root-ca-certificate-publisher resourcequota horizontal-pod-autoscaler "
-    "disruption endpointslice node-lifecycle taint-eviction"
+    "disruption node-lifecycle taint-eviction"
 )
 
 
@@ -44,7 +45,7 @@ def command_lines(binaries: Binaries, credentials: Credentials, folder: Path, po
         "kube-apiserver": _api_server(credentials, ports),
         "kube-controller-manager": _controller_manager(credentials),
         "kube-scheduler": [f"--kubeconfig={credentials.kubeconfig('kube-scheduler')}", "--secure-port=0", "--leader-elect=false"],
-        "kwok": _kwok(binaries, credentials),
+        "kwok": _kwok(binaries, credentials, ports),
         "lws-manager": [f"--kubeconfig={credentials.kubeconfig('lws-manager')}", f"--config={folder / 'lws.yaml'}"],
     }
     return {name: [str(binaries.programs[name]), *words] for name, words in options.items()}
@@ -100,12 +101,13 @@ def _controller_manager(credentials: Credentials) -> list[str]:
     ]
 
 
-def _kwok(binaries: Binaries, credentials: Credentials) -> list[str]:
+def _kwok(binaries: Binaries, credentials: Credentials, ports: Ports) -> list[str]:
+    """All of 127.0.0.0/8 is loopback, so a test can listen at a pod's own address. Another range for another plane beside it."""
     return [
         f"--kubeconfig={credentials.kubeconfig('kwok')}",
         "--manage-all-nodes=true",
         "--node-lease-duration-seconds=40",
-        f"--cidr={PODS}",
+        f"--cidr=127.{1 + ports.api % PODS}.0.0/16",
         f"--node-ip={NODE}",
         f"--config={STAGES}",
         f"--config={binaries.manifests / 'node-initialize.yaml'}",

@@ -124,7 +124,8 @@ class Plane:
     def install_crd(self) -> None:
         """Serve PDAutoscalers, as the manifest has them."""
         self.kubectl("apply", "--server-side", "-f", str(CRD))
-        self.kubectl("wait", "--for=condition=Established", "crd/pdautoscalers.pdautoscaler.io", "--timeout=30s")
+        path = "/apis/pdautoscaler.io/v1alpha1/pdautoscalers"
+        wait_for(f"{path} is served", lambda: self._answers(path), self.servers["kube-apiserver"])
 
     def kubeconfig_for(self, namespace: str, serviceaccount: str) -> Path:
         """The kubeconfig of a service account, made if need be: without a RoleBinding it may do nothing."""

@@ -18,6 +18,7 @@ import pytest
 
 from manifests import build
 from tests.adapters.prometheus_server import wait_until
+from tests.e2e.plane.accounts import PATCHES
 from tests.e2e.plane.binaries import Binaries, cache_folder
 from tests.e2e.plane.plane import Plane
 
@@ -27,7 +28,7 @@ FOLDER = build.FOLDER
 NAMESPACE = "pd-autoscaler"
 OTHERS = ("chat", "search")
 EXAMPLES = sorted(FOLDER.glob("examples/*.yaml"))
-COMPONENTS = ("deployments", "pod-monitor", "prometheus-rule")
+COMPONENTS = (*PATCHES, "pod-monitor", "prometheus-rule")
 # Module, its checksum as in the checksum database, and the CRDs in it.
 MODULES = (
     (
@@ -122,4 +123,4 @@ def test_a_component_is_accepted(installed: Plane, tmp_path: Path, component: st
     base, part = (os.path.relpath(FOLDER / path, here) for path in ("base", f"components/{component}"))
     (here / "kustomization.yaml").write_text(json.dumps({"namespace": NAMESPACE, "resources": [base], "components": [part]}))
     bare = len(dry_run(installed, "-k", str(FOLDER / "base")))
-    assert len(dry_run(installed, "-k", str(here))) == bare + (component != "deployments")
+    assert len(dry_run(installed, "-k", str(here))) == bare + (component not in PATCHES)

@@ -1,8 +1,8 @@
 """Is the Role that is shipped enough, and is every verb of it needed?
 
 One account has all of it, and one more for each verb has all but that. What the controller does is done by its own
-adapters over the real API server: `NEEDED_BY` tells, for each resource, in what the loss of a verb shows. Most losses show
-in the server's own words; the exceptions are told in `SILENT`.
+adapters over the real API server (deeds.py): `NEEDED_BY` tells, for each resource, in what the loss of a verb shows. Most
+losses show in the server's own words; the exceptions are told in `SILENT`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -22,16 +21,14 @@ from typing import Any
 import pytest
 import requests
 
-from autoscaler.adapters.kubernetes import Election, KubeApi, KubernetesFleet, Ledger, PolicyObjects, Scribe, connect
-from autoscaler.adapters.kubernetes.views import Views
-from autoscaler.core.action import Action, Outcome, Verdict
+from autoscaler.adapters.kubernetes import PolicyObjects, connect
 from autoscaler.core.fleet import Role
-from autoscaler.core.reason import Finding, Reason, Stage
-from autoscaler.core.status import unreadable
-from autoscaler.ports import Fault, Managed
+from autoscaler.ports import Managed
 from tests.adapters.prometheus_server import wait_until
 from tests.e2e.plane.accounts import FOLDER, Grant, account, grant_all, grants
+from tests.e2e.plane.deeds import EVERYTHING, FLEETS, LEASE, NEEDED_BY, SCALER, SILENT, SINGLE, Symptom, World
 from tests.e2e.plane.plane import Plane, Refused
+from tests.e2e.plane.town import template
 from tests.e2e.plane.workloads import DISAGGREGATED, Place
 from tests.e2e.processes import Process
 from tests.policy_documents import edited
@@ -40,43 +37,8 @@ pytestmark = [pytest.mark.plane, pytest.mark.slow]
 
 SHARED = Path(os.environ.get("PDA_SHARED", Path(__file__).parents[4] / "shared"))
 ROLE_SCALERS = SHARED / "crds" / "disaggregatedset.x-k8s.io_disaggregatedsetrolescalers.yaml"
-LEASE = "pd-autoscaler"
 SETTLED_S = 0.5  # a watch that is refused is so some milliseconds after its list
 OPEN = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-DEPLOYMENT = {"apiVersion": "apps/v1", "kind": "Deployment"}
-SCALER = {"apiVersion": DISAGGREGATED, "kind": "DisaggregatedSetRoleScaler"}
-SET = {"apiVersion": DISAGGREGATED, "kind": "DisaggregatedSet", "name": "both"}
-# A fleet for every way in which a pool is found: its targets for prefill and decode.
-FLEETS: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
-    "groups": ({"name": "prefill"}, {"name": "decode"}),
-    "pods": ({**DEPLOYMENT, "name": "prefill"}, {**DEPLOYMENT, "name": "decode"}),
-    "scalers": ({**SCALER, "name": "ours-prefill"}, {**SCALER, "name": "ours-decode"}),
-    "set": ({**SET, "role": "prefill"}, {**SET, "role": "decode"}),
-}
-Symptom = Callable[[], str]
-
-
-@dataclass
-class World:
-    """What all accounts look at: the namespace, and the policies in it as the administrator reads them."""
-
-    place: Place
-    policies: PolicyObjects
-    terms: Iterator[int]
-    log: pytest.LogCaptureFixture
-
-    def key(self, fleet: str) -> str:
-        return f"{self.place.namespace}/{fleet}"
-
-
-class Leading:
-    """A Leadership of one term."""
-
-    def __init__(self, term: int) -> None:
-        self._term = term
-
-    def term(self) -> int | None:
-        return self._term
 
 
 def kind(group: str, name: str, plural: str) -> dict[str, Any]:
@@ -110,6 +72,8 @@ def place(plane: Plane) -> Iterator[Place]:
         status = json.dumps({"status": {"replicas": 1, "selector": selector}})
         place.kubectl("patch", f"disaggregatedsetrolescaler/ours-{role}", "--subresource=status", "--type=merge", "-p", status)
     place.disaggregated_set("both", 1, *Role)
+    single = template(Role.PREFILL, gate=True)
+    place.create("v1", "Pod", SINGLE, single["spec"], **single["metadata"])
     for name, targets in FLEETS.items():
         pools = {f"spec.pools.{role}.target": dict(target) for role, target in zip(Role, targets, strict=True)}
         changes = {"metadata.name": name, "metadata.namespace": place.namespace, "spec.model": name, **pools}
@@ -139,119 +103,6 @@ def world(
     caplog.set_level(logging.WARNING)
     yield World(place, policies, terms, caplog)
     policies.stop()
-
-
-def sees_policies(world: World, api: KubeApi, closing: ExitStack) -> Symptom:
-    policies = PolicyObjects(api, [world.place.namespace])
-    closing.callback(policies.stop)
-    policies.ready(20.0)
-    return policies.trouble
-
-
-def scales(fleet: str) -> Callable[[World, KubeApi, ExitStack], Symptom]:
-    """Reads the fleet and writes the count that it has."""
-
-    def begin(world: World, api: KubeApi, closing: ExitStack) -> Symptom:
-        gateway = KubernetesFleet(api, world.policies)
-        closing.callback(gateway.stop)
-
-        def symptom() -> str:
-            read = gateway.read(world.key(fleet), time.time())
-            if isinstance(read, Fault):
-                return read.detail
-            desired = read.pools[Role.PREFILL].desired
-            outcome = gateway.apply(world.key(fleet), Action(Role.PREFILL, desired, desired, Reason.SCALE_UP), time.time(), 0)
-            return "" if outcome.verdict is Verdict.APPLIED else outcome.detail
-
-        return symptom
-
-    return begin
-
-
-def is_told_why_pods_are_missing(world: World, api: KubeApi, closing: ExitStack) -> Symptom:
-    views = Views(api)
-    closing.callback(views.stop)
-    return lambda: "" if views.told(world.place.namespace).complaints else "nothing is told"
-
-
-def notes_what_it_will_do(world: World, api: KubeApi, closing: ExitStack) -> Symptom:
-    ledger = Ledger(api, world.policies.kept)
-    action = Action(Role.PREFILL, 1, 2, Reason.SCALE_UP)
-    return lambda: str(ledger.intend(world.key("groups"), next(world.terms), action) or "")
-
-
-def tells_what_it_did(world: World, api: KubeApi, closing: ExitStack) -> Symptom:
-    def symptom() -> str:
-        leading = Leading(next(world.terms))
-        scribe = Scribe(world.policies.kept, Ledger(api, world.policies.kept), api, leading, "test")
-        done = Outcome(Action(Role.PREFILL, 1, 2, Reason.SCALE_UP), Verdict.APPLIED, "replicas 1 -> 2")
-        managed = next(one for one in world.policies.managed() if isinstance(one, Managed) and one.key == world.key("groups"))
-        status = unreadable(managed.key, time.time(), managed.policy, Finding(Stage.OBSERVE, Reason.FLEET_UNREADABLE, "a test"))
-        world.log.clear()
-        scribe.report(replace(status, outcomes=(done,)))
-        wait_until(lambda: scribe.step() >= 0 and scribe.writes + scribe.failures >= 2, "its status and an Event were tried")
-        return "; ".join(world.log.messages)
-
-    return symptom
-
-
-def leads(world: World, api: KubeApi, closing: ExitStack) -> Symptom:
-    election = Election(api, world.place.namespace, LEASE, "pod-a")
-
-    def symptom() -> str:
-        election.step()
-        return "" if election.term() is not None else "does not lead"
-
-    return symptom
-
-
-def leads_for_the_first_time(world: World, api: KubeApi, closing: ExitStack) -> Symptom:
-    world.place.kubectl("delete", "lease", LEASE, "--ignore-not-found")
-    return leads(world, api, closing)
-
-
-def takes_the_lead(world: World, api: KubeApi, closing: ExitStack) -> Symptom:
-    world.place.kubectl("delete", "lease", LEASE, "--ignore-not-found")
-    world.place.create("coordination.k8s.io/v1", "Lease", LEASE, {"holderIdentity": "", "leaseDurationSeconds": 1})
-    return leads(world, api, closing)
-
-
-EVERYTHING = {
-    "sees policies": sees_policies,
-    **{f"scales {fleet}": scales(fleet) for fleet in FLEETS},
-    "is told why pods are missing": is_told_why_pods_are_missing,
-    "notes what it will do": notes_what_it_will_do,
-    "tells what it did": tells_what_it_did,
-    "leads for the first time": leads_for_the_first_time,
-    "takes the lead": takes_the_lead,
-}
-# (resource, or resource and verb) -> in what the loss shows.
-NEEDED_BY = {
-    "pdautoscalers": "sees policies",
-    "pdautoscalers get": "notes what it will do",
-    "pdautoscalers/status": "notes what it will do",
-    "leaderworkersets": "scales groups",
-    "leaderworkersets/scale": "scales groups",
-    "deployments": "scales pods",
-    "deployments/scale": "scales pods",
-    "disaggregatedsetrolescalers": "scales scalers",
-    "disaggregatedsetrolescalers/scale": "scales scalers",
-    "disaggregatedsets": "scales set",
-    "pods": "scales groups",
-    "horizontalpodautoscalers": "scales groups",
-    "scaledobjects": "scales groups",
-    "podautoscalers": "scales groups",
-    "events": "is told why pods are missing",
-    "events create": "tells what it did",
-    "leases": "takes the lead",
-    "leases create": "leads for the first time",
-}
-# What is told instead of the server's words, where reading or leading just does not happen.
-SILENT = {
-    "is told why pods are missing": "nothing is told",
-    "takes the lead": "does not lead",
-    "leads for the first time": "does not lead",
-}
 
 
 def begun(name: str, world: World, lost: Grant | None, monkeypatch: pytest.MonkeyPatch, closing: ExitStack) -> Symptom:
