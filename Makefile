@@ -43,6 +43,17 @@ find_python() {
 }
 endef
 
+# Programs in $KUBEBUILDER_ASSETS, set on purpose, are taken as they are.
+define ON_THE_PLANE
+$(SETUP)
+if ! command -v openssl >/dev/null && ! { may_apt && apt_install openssl; }; then
+  say "needs openssl: sudo apt-get install openssl"
+  exit 1
+fi
+if [ -z "$${KUBEBUILDER_ASSETS:-}" ]; then tests/e2e/controlplane/build.sh; fi
+exec $(BIN)/pytest $(1) $(ARGS)
+endef
+
 help: ## print this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -55,15 +66,11 @@ test: $(INSTALLED) prometheus ## every test, those against a real Prometheus inc
 test-unit: $(INSTALLED) ## the tests that need no server and no process of their own
 	exec $(BIN)/pytest --ignore=tests/e2e -m "not plane and not prometheus and not slow" --hypothesis-profile=quick $(ARGS)
 
-# Programs in $KUBEBUILDER_ASSETS, set on purpose, are taken as they are.
 test-plane: $(INSTALLED) prometheus ## the tests on a real Kubernetes control plane, on loopback   (ARGS="-k lease")
-	$(SETUP)
-	if ! command -v openssl >/dev/null && ! { may_apt && apt_install openssl; }; then
-	  say "needs openssl: sudo apt-get install openssl"
-	  exit 1
-	fi
-	if [ -z "$${KUBEBUILDER_ASSETS:-}" ]; then tests/e2e/controlplane/build.sh; fi
-	exec $(BIN)/pytest -m plane $(ARGS)
+	$(call ON_THE_PLANE,-m "plane and not chaos")
+
+chaos: $(INSTALLED) prometheus ## the same, and all that is broken there: kills before every write, faults, schedules   (ARGS="-k late")
+	$(call ON_THE_PLANE,-m "plane or chaos" tests/e2e/plane/chaos)
 
 check: $(INSTALLED) ## lint, format, types, import rules
 	$(BIN)/ruff check
@@ -71,7 +78,7 @@ check: $(INSTALLED) ## lint, format, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(INSTALLED) ## print the figures of one benchmark   (NAME=tick, start, metrics, kube, simulator, truth, forecast or decision)
+bench: $(INSTALLED) ## print the figures of one benchmark   (NAME=tick, start, metrics, kube, simulator, truth, forecast, decision or chaos)
 	if [ ! -f "tests/bench/$(NAME).py" ]; then
 	  echo "pd-autoscaler: NAME must be one of: $(BENCHMARKS)" >&2
 	  exit 2

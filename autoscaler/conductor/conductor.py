@@ -189,6 +189,8 @@ class Conductor:
             following = _following(seen, sight, now, ground)
             if following != seen and self._book.put(key, term, now, following) is not None:
                 return None
+        if following.forced > seen.forced:
+            log.warning("%s: %s", seen.key, following.why, extra={"fleet": key})
         if following.over:
             log.info("%s: %s %s", seen.key, following.step, following.why, extra={"fleet": key})
             self._fleets.over(key, following, now)

@@ -8,11 +8,12 @@ failed is done again at the next beat, until the step's patience is over (core/t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from autoscaler.adapters.engines import Engine, EngineFault, Failed, Refused, Switched, roles, switch
 from autoscaler.adapters.kubernetes import KubernetesFleet
-from autoscaler.adapters.kubernetes.fleet_gateway import GOING
 from autoscaler.adapters.kubernetes.pods import Pod
+from autoscaler.adapters.kubernetes.single_pods import GOING
 from autoscaler.adapters.kubernetes.transactions.ground import Ground
 from autoscaler.adapters.routing import GatewayClient, LabelRouting, ReadinessRouting, Routing, SglangGatewayRouting
 from autoscaler.adapters.routing import Refused as Unroutable
@@ -21,6 +22,7 @@ from autoscaler.conductor.looking import Looking, endpoint_of, engine_of, leader
 from autoscaler.core.action import Verdict
 from autoscaler.core.duties import Count, Duty, Remake, Route, Switch
 from autoscaler.core.fleet import Phase, Role
+from autoscaler.core.sight import AWAY
 from autoscaler.core.transaction import Transaction
 from autoscaler.policy.document import Spec
 
@@ -41,8 +43,7 @@ class Hands:
             case Switch():
                 return self._switch(duty, ground)
             case Remake():
-                fault = self._fleets.remake(ground.namespace, duty.victim)
-                return "" if fault is None else str(fault)
+                return self._remake(duty, ground, routing)
 
     def _route(self, duty: Route, ground: Ground, routing: Routing | None) -> str:
         """A final refusal is remembered until the same is done after all."""
@@ -62,13 +63,27 @@ class Hands:
         if duty.wanted < duty.seen:
             untold = list(_untold(one, duty.role, ground))
             for leader, going in untold:
-                fault = self._fleets.offer(ground.namespace, leader, going=going)
+                fault = self._fleets.single_pods.offer(ground.namespace, leader, going=going)
                 if fault is not None:
                     return str(fault)
             if untold:
                 return ""
         outcome = self._fleets.count(self._key, duty.role, duty.seen, duty.wanted, now, self.term)
         return "" if outcome.verdict is Verdict.APPLIED else outcome.detail
+
+    def _remake(self, duty: Remake, ground: Ground, routing: Routing | None) -> str:
+        leader = leader_of(duty.victim.name, ground)
+        if leader is None:
+            return ""
+        if routing is None:
+            return "the policy says no routing any more"
+        endpoint = endpoint_of(leader, ground)
+
+        def away(now: Pod) -> bool:
+            return routing.routed(replace(endpoint, labels=now.labels, gates=now.gates)) is AWAY
+
+        fault = self._fleets.single_pods.remake(ground.namespace, duty.victim, away)
+        return "" if fault is None else str(fault)
 
     def _switch(self, duty: Switch, ground: Ground) -> str:
         leader = leader_of(duty.victim.name, ground)

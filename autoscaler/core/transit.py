@@ -107,7 +107,12 @@ def stuck(one: Transaction, now: float, patience: Patience) -> str:
 
 
 def _noted(one: Transaction, sight: Sight, now: float) -> Transaction:
-    """With what is new of its victims. `away_s`: one that was made anew, or let in by somebody, has to settle again."""
+    """With what is new of its victims. `away_s`: one that was made anew, or let in by somebody, has to settle again. Moments to
+    come are of a clock that was set back since: nobody waits an hour for what takes 5 s.
+    """
+    if max(one.since_s, one.away_s or one.since_s) > now:
+        away_s = None if one.away_s is None else min(one.away_s, now)
+        return replace(one, since_s=min(one.since_s, now), started_s=min(one.started_s, now), away_s=away_s)
     if one.change.kind in IN_PLACE and any(its.same is False for its in seen(one, sight)):
         why = one.why or "made anew meanwhile, in the role of its template"
         return replace(one, step=Step.UNDONE, back=(), undoing=True, why=why, since_s=now)

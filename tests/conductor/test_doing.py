@@ -99,12 +99,16 @@ def test_a_fault_of_telling_who_goes_keeps_the_count() -> None:
         assert stage.cluster.count("chat-prefill") == 3
 
 
-def test_a_pod_is_made_anew_only_if_it_is_the_one_that_was_meant() -> None:
+def test_a_pod_is_made_anew_only_if_it_is_the_one_that_was_meant_and_still_away() -> None:
     with staged() as stage:
         meant = victim(stage)
+        assert "LetInAgain" in done(stage, Remake(meant))
+        assert stage.cluster.pod("chat-prefill-2")["metadata"]["uid"] == meant.uid
+        assert done(stage, Route(meant, None)) == ""
         assert done(stage, Remake(meant)) == ""
         assert stage.cluster.pod("chat-prefill-2")["metadata"]["uid"] != meant.uid
-        assert "NotFound" in done(stage, Remake(meant))
+        assert done(stage, Remake(meant)) == ""  # another by now
+        assert "chat-prefill-2" in stage.cluster.pods("chat-prefill")
 
 
 def test_an_engine_that_has_no_switch_says_so() -> None:

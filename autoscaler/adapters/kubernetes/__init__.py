@@ -16,6 +16,7 @@
     writing.py        the patch that writes a count, and what became of it
     memories.py       what is remembered of a pool between two looks
     transactions/     drains and flips: which are under way, who goes, what the fleet is going to be
+    single_pods.py    one pod written: told that it is the one to go, or deleted so that its group starts anew
     fleet_gateway.py  `FleetGateway` over all of these
     lease.py          which of several controllers may act
     policies.py       the `Roster` of a cluster: its PDAutoscalers, and which of them can be worked by

@@ -88,8 +88,8 @@ class Api(Protocol):
         """Apply a JSON patch."""
         ...
 
-    def delete(self, path: str, uid: str) -> Body | ApiFault:
-        """Delete the object of this uid."""
+    def delete(self, path: str, uid: str, version: str) -> Body | ApiFault:
+        """Delete the object of this uid, if it still is as it was at this resourceVersion."""
         ...
 
     def watch(self, path: str, timeout_s: int, **query: str) -> Stream | ApiFault:
@@ -119,9 +119,10 @@ class KubeApi:
         """A whole object; 409 if its resourceVersion is not the current one."""
         return self._whole("PUT", path, MANAGED, body)
 
-    def delete(self, path: str, uid: str) -> Body | ApiFault:
-        """The object of this uid, with the grace that it asks for itself; 409 if another stands there."""
-        return self._whole("DELETE", path, {}, {"preconditions": {"uid": uid}})
+    def delete(self, path: str, uid: str, version: str = "") -> Body | ApiFault:
+        """The object of this uid (and resourceVersion), with the grace that it asks for itself; 409 if it is not so any more."""
+        same = {"uid": uid, "resourceVersion": version} if version else {"uid": uid}
+        return self._whole("DELETE", path, {}, {"preconditions": same})
 
     def watch(self, path: str, timeout_s: int, **query: str) -> KubeStream | ApiFault:
         """Follow a list for `timeout_s`; silence for READ_S longer is a broken connection."""

@@ -18,15 +18,14 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
-from urllib.parse import quote
 
 from autoscaler.adapters.kubernetes.api import Api, ApiFault, Operation
 from autoscaler.adapters.kubernetes.memories import Memories, Written
-from autoscaler.adapters.kubernetes.pods import COST, Pod, groups
+from autoscaler.adapters.kubernetes.pods import groups
 from autoscaler.adapters.kubernetes.shortages import shortages
+from autoscaler.adapters.kubernetes.single_pods import SinglePods
 from autoscaler.adapters.kubernetes.snapshot import WATCH_S
 from autoscaler.adapters.kubernetes.standing import Standing, Standings
-from autoscaler.adapters.kubernetes.targets import listing
 from autoscaler.adapters.kubernetes.transactions.beginning import Beginnings, Write
 from autoscaler.adapters.kubernetes.transactions.book import Book
 from autoscaler.adapters.kubernetes.transactions.choosing import driver, room, ways
@@ -37,14 +36,13 @@ from autoscaler.adapters.kubernetes.writing import outcome, unwritten
 from autoscaler.core.action import Action, Flip, Outcome, Verdict
 from autoscaler.core.fleet import Fleet, Role, Shortage
 from autoscaler.core.reason import Reason
-from autoscaler.core.transaction import Transaction, Victim
+from autoscaler.core.transaction import Transaction
 from autoscaler.core.transit import stuck
 from autoscaler.policy import Document
 from autoscaler.policy.behaviour import FlipDriver, FlipOrder
 from autoscaler.ports import Fault, Leadership
 
 NOT_ASKED = "its engines have not been asked yet"
-GOING = "-1000000"  # a deletion cost: before all others
 ROLLOUT = "a rollout is under way"
 
 log = logging.getLogger(__name__)
@@ -85,7 +83,7 @@ class KubernetesFleet:
         watch_s: int = WATCH_S,
     ) -> None:
         self._api, self._documents, self._ledger, self._leadership = api, documents, ledger, leadership
-        self._book = book
+        self._book, self.single_pods = book, SinglePods(api)
         self._cannot: dict[str, Sequence[str]] = {}
         self._beginnings = None if book is None else Beginnings(book)
         self._views = Views(api, patience_s, watch_s)
@@ -184,7 +182,9 @@ class KubernetesFleet:
                 log.warning("%s: what is under way does not know of the new %s count: %s", key, action.role, fault)
         return written
 
-    def _write(self, key: str, action: Action, standing: Standing, write: Write, uid: str, now: float) -> Outcome:
+    def _write(
+        self, key: str, action: Action, standing: Standing, write: Write, uid: str, now: float, *tests: Operation
+    ) -> Outcome:
         knob = standing.counted.knob
         own = replace(action, from_replicas=write.seen, to_replicas=write.wanted)
         written = outcome(own, knob, self._api.patch(knob.path, knob.operations(uid, own)))
@@ -203,25 +203,10 @@ class KubernetesFleet:
             return unwritten(action, against)
         if against or (ground.standings[role].updating and wanted < seen):
             return Outcome(action, Verdict.REFUSED, against or ROLLOUT)
+        standing = ground.standings[role]
         if self._leadership is not None and self._leadership.term() != term:
             return unwritten(action, term_over(term))
-        standing = ground.standings[role]
         return self._write(key, action, standing, Write(seen, wanted), standing.uid, now)
-
-    def remake(self, namespace: str, victim: Victim) -> ApiFault | None:
-        """Delete a replica's leader, so that its group is made anew."""
-        answer = self._api.delete(_pod_path(namespace, victim.name), victim.uid)
-        return answer if isinstance(answer, ApiFault) else None
-
-    def offer(self, namespace: str, leader: Pod, *, going: bool) -> ApiFault | None:
-        """Tell the cluster by a deletion cost whether this pod is the one to go, where it is the cluster that chooses."""
-        cost = GOING if going else "0"
-        same = {"op": "test", "path": "/metadata/uid", "value": leader.uid}
-        notes: list[Operation] = [{"op": "add", "path": f"/metadata/annotations/{COST.replace('/', '~1')}", "value": cost}]
-        if not leader.annotated:
-            notes = [{"op": "add", "path": "/metadata/annotations", "value": {COST: cost}}]
-        answer = self._api.patch(_pod_path(namespace, leader.name), [same, *notes])
-        return answer if isinstance(answer, ApiFault) else None
 
     def over(self, key: str, one: Transaction, now: float) -> None:
         """A transaction has ended; the next reading of the fleet tells of it."""
@@ -275,10 +260,6 @@ class KubernetesFleet:
 def term_over(term: int) -> ApiFault:
     """Why a leader may not write any more."""
     return ApiFault(409, "TermOver", f"term {term} ended while the cluster was being asked")
-
-
-def _pod_path(namespace: str, name: str) -> str:
-    return f"{listing('/api/v1', 'pods', namespace)}/{quote(name)}"
 
 
 def touches(one: Transaction, role: Role) -> bool:

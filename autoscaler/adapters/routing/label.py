@@ -53,12 +53,16 @@ class LabelRouting:
         if value == wanted:
             return None
         objection = self._objection(pod, value, wanted, _keeper(found, self._key))
-        return Refused(DOOR, f"pod {pod.name}: {objection}") if objection else self._write(pod, value, wanted)
+        return Refused(DOOR, f"pod {pod.name}: {objection}") if objection else self._write(pod, found, value, wanted)
 
-    def _write(self, pod: Endpoint, seen: str, wanted: str) -> Fault | None:
+    def _write(self, pod: Endpoint, found: Mapping[str, Any], seen: str, wanted: str) -> Fault | None:
+        """Unless the pod has changed at all: whoever was paused in the middle of this may find the same value there, written back
+        by a successor that has ended what it was for.
+        """
         at = "/metadata/labels/" + self._key.replace("/", "~1")
+        unchanged = {"op": "test", "path": "/metadata/resourceVersion", "value": found["metadata"].get("resourceVersion")}
         seen_still = {"op": "test", "path": at, "value": seen}
-        fault = self._pods.patch(pod, [seen_still, {"op": "replace", "path": at, "value": wanted}])
+        fault = self._pods.patch(pod, [unchanged, seen_still, {"op": "replace", "path": at, "value": wanted}])
         if fault is None:
             before, times = self._written.pop(pod.uid, ("", 0))
             self._written[pod.uid] = wanted, times + 1 if before == wanted else 1

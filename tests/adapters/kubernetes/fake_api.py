@@ -64,8 +64,8 @@ class FakeApi:
         self.patched.append((path, list(operations)))
         return self.get(f"PATCH {path}")
 
-    def delete(self, path: str, uid: str) -> Body | ApiFault:
-        return self.get(f"DELETE {path}", uid=uid)
+    def delete(self, path: str, uid: str, version: str) -> Body | ApiFault:
+        return self.get(f"DELETE {path}", uid=uid, version=version)
 
     def watch(self, path: str, timeout_s: int, **query: str) -> FakeStream | ApiFault:
         self.watched.append((path, query))

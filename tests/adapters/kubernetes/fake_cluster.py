@@ -166,7 +166,7 @@ class FakeCluster(FakeApi):
                 self.start()
         return _scale(whole, self.objects[whole]) if path.endswith("/scale") else copy.deepcopy(self.objects[whole])
 
-    def delete(self, path: str, uid: str) -> Body | ApiFault:
+    def delete(self, path: str, uid: str, version: str) -> Body | ApiFault:
         fault = self._begin("DELETE", path)
         if fault is not None:
             return fault

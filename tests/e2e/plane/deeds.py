@@ -143,7 +143,7 @@ def makes_a_group_anew(world: World, api: KubeApi, closing: ExitStack) -> Sympto
         name = f"broken-{time.time_ns()}"
         world.place.create("v1", "Pod", name, template(Role.DECODE)["spec"])
         uid = world.place.kubectl("get", "pod", name, "-o", "jsonpath={.metadata.uid}")
-        return str(gateway.remake(world.place.namespace, Victim(name, uid)) or "")
+        return str(gateway.single_pods.remake(world.place.namespace, Victim(name, uid), lambda pod: True) or "")
 
     return symptom
 

@@ -45,14 +45,14 @@ class Beginnings:
 
     def __init__(self, book: Book) -> None:
         self._book = book
-        self._rests: dict[tuple[str, Role, Role], tuple[float, str]] = {}  # until when, and why
+        self._rests: dict[tuple[str, Role, Role], tuple[float, float, str]] = {}  # since when, how long, and why
 
     def over(self, key: str, one: Transaction, now: float, rest_s: float) -> None:
         """A transaction has ended. One like it rests for `rest_s` seconds if it was undone."""
         of = key, one.change.from_role, one.change.to_role
-        self._rests = {other: rest for other, rest in self._rests.items() if rest[0] > now and other != of}
+        self._rests = {other: rest for other, rest in self._rests.items() if _left_s(rest, now) > 0 and other != of}
         if one.step is Step.UNDONE and one.why != WANTED_AGAIN:
-            self._rests[of] = now + rest_s, one.why
+            self._rests[of] = now, rest_s, one.why
 
     def scale(self, key: str, ground: Ground, action: Action, now: float, term: int) -> Outcome | Write:
         """What becomes of a decision about one pool: something that was begun or said no to, or a count to write at once."""
@@ -142,14 +142,20 @@ class Beginnings:
         return (Change(kind(way), *roles, going, before, after),)
 
     def _begin(self, key: str, action: Action | Flip, changes: tuple[Change, ...], now: float, term: int) -> Outcome:
-        until_s, why = self._rests.get((key, changes[0].from_role, changes[0].to_role), (now, ""))
-        if now < until_s:
-            return Outcome(action, Verdict.PENDING, f"undone before ({why}); tried again in {until_s - now:.0f} s")
+        rest = self._rests.get((key, changes[0].from_role, changes[0].to_role), (now, 0.0, ""))
+        if _left_s(rest, now) > 0:
+            return Outcome(action, Verdict.PENDING, f"undone before ({rest[2]}); tried again in {_left_s(rest, now):.0f} s")
         new = tuple(begun(_name(change, now), term, change, now) for change in changes)
         fault = self._book.put(key, term, now, *new)
         if fault is not None:
             return unwritten(action, fault)
         return Outcome(action, Verdict.APPLIED, f"begun: {', '.join(one.key for one in new)}")
+
+
+def _left_s(rest: tuple[float, float, str], now: float) -> float:
+    """How long a rest goes on; not at all before it began, by a clock that was set back."""
+    since_s, rest_s, _ = rest
+    return since_s + rest_s - now if now >= since_s else 0.0
 
 
 def _name(change: Change, now: float) -> str:
