@@ -88,7 +88,7 @@ TRUE: Mapping[Step, Callable[[Transaction, Sight], bool]] = {
     Step.IDLE: _idle,
     Step.SWITCH: lambda one, sight: all(its.role is one.change.to_role for its in seen(one, sight)),
     Step.JOIN: _joined,
-    Step.REMAKE: lambda one, sight: all(its.role is one.change.from_role for its in seen(one, sight)),
+    Step.REMAKE: lambda one, sight: not one.broken and all(its.role is one.change.from_role for its in seen(one, sight)),
     Step.REJOIN: _rejoined,
     Step.SHRINK: _counted,
     Step.GONE: _gone,

@@ -102,11 +102,11 @@ def _switch(one: Transaction, sight: Sight) -> Iterator[Duty]:
 
 
 def _remake(one: Transaction, sight: Sight) -> Iterator[Duty]:
-    """Who may be what it was not; out of routing first, and not while it surely has work."""
-    yield from _route(one, sight, AWAY, ANY - {one.change.from_role})
+    """Who may be what it was not, or broke; out of routing first, and not while it surely has work."""
+    yield from _route(one, sight, AWAY, ANY if one.broken else ANY - {one.change.from_role})
     for victim in one.change.victims:
         its = sight.of(victim)
-        unsure = its.same and not its.going and its.role is not one.change.from_role
+        unsure = its.same and not its.going and (one.broken or its.role is not one.change.from_role)
         if unsure and its.routed is AWAY and not its.requests:
             yield Remake(victim)
 

@@ -149,6 +149,11 @@ class Transaction:
         return self.step in OVER
 
     @property
+    def broken(self) -> bool:
+        """Whether its engine said that its switch broke: it is made anew, and then there is nothing to let in again."""
+        return self.step is Step.REMAKE and not self.back
+
+    @property
     def counted(self) -> tuple[Role, int]:
         """Which target's count its step is about, and the count that it shall have."""
         role = self.change.from_role if self.step in (Step.SHRINK, Step.REGROW) else self.change.to_role

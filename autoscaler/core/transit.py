@@ -156,7 +156,7 @@ def _on_again(one: Transaction, sight: Sight, now: float) -> Transaction:
         Kind.SWITCH: all(its.role is role for its in seen(one, sight)),
         Kind.RELABEL: all(its.routed is role for its in seen(one, sight)),
     }
-    if flipped.get(one.change.kind) and one.step in (Step.REMAKE, Step.REJOIN):
+    if flipped.get(one.change.kind) and one.step in (Step.REMAKE, Step.REJOIN) and not one.broken:
         return replace(one, step=Step.JOIN, back=(), undoing=False, why="", since_s=now)
     return one
 
@@ -201,11 +201,13 @@ def _spared(one: Transaction, sight: Sight) -> Iterator[tuple[str, None]]:
 
 
 def _unswitched(one: Transaction, sight: Sight) -> Iterator[tuple[str, tuple[Step, ...]]]:
-    """What an engine answered, or does; that it refused counts while it says that it is what it was."""
+    """What an engine answered, or does; that it refused counts while it says that it is what it was. What broke has no way back
+    but to be made anew, whatever it says then, also to a successor who never heard that it broke.
+    """
     way = UNDO[Kind.SWITCH, Step.SWITCH]
     for its in seen(one, sight):
         if its.broken and one.step is Step.SWITCH and its.role is not one.change.to_role:
-            yield its.broken, way
+            yield its.broken, (Step.REMAKE,)
         if its.role is one.change.from_role and (one.step is Step.JOIN or its.refused):
             yield its.refused or "its engine is in its old role again", way
         if its.role is one.change.from_role and isinstance(its.routed, Role):

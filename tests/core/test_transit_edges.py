@@ -175,6 +175,17 @@ def test_a_victim_that_somebody_else_took_is_not_waited_for() -> None:
     assert way(one) == "leave idle shrink rejoin undone"
 
 
+UNSURE = record(Kind.SWITCH, Step.REMAKE, undoing=True, back=(Step.REJOIN,))
+BROKEN = record(Kind.SWITCH, Step.REMAKE, undoing=True)
+
+
+@pytest.mark.parametrize("says", [OUT, FLIPPED, SILENT], ids=["its old role", "its new role", "nothing"])
+def test_what_broke_in_its_switch_is_never_let_in_again_whatever_it_says_to_a_successor(says: Seen) -> None:
+    """That it broke is heard by one process only; the record knows it by having no way back behind it."""
+    assert advance(BROKEN, look(says), SOON, PATIENCE) == BROKEN
+    assert advance(BROKEN, look(replace(says, same=False)), SOON, PATIENCE).step is Step.UNDONE
+
+
 NO_DUTY = [
     (record(Kind.DRAIN, Step.LEAVE), look(TAKES, others=None)),  # it may be the last
     (record(Kind.DRAIN, Step.LEAVE), look(TAKES, others=0)),
@@ -192,8 +203,9 @@ NO_DUTY = [
     (record(Kind.SWITCH, Step.JOIN), look(SILENT)),
     (record(Kind.SWITCH, Step.REJOIN, undoing=True), look(FLIPPED)),
     (record(Kind.SWITCH, Step.REJOIN, undoing=True), look(SILENT)),
-    (record(Kind.SWITCH, Step.REMAKE, undoing=True), look(replace(FLIPPED, requests=1))),
-    (record(Kind.SWITCH, Step.REMAKE, undoing=True), look(OUT)),
+    (UNSURE, look(replace(FLIPPED, requests=1))),
+    (UNSURE, look(OUT)),
+    (BROKEN, look(replace(OUT, requests=1))),
     (record(Kind.DRAIN_FIRST, Step.GROW), look(OUT, counts={PREFILL: 2, DECODE: 3}, standing={DECODE: 4})),
     (record(Kind.DRAIN_FIRST, Step.GROW), look(OUT, counts={PREFILL: 2, DECODE: 4}, standing={DECODE: 3})),
     (record(Kind.DRAIN_FIRST, Step.GROW), look(OUT, counts={PREFILL: 2, DECODE: 3})),
@@ -220,8 +232,11 @@ DUTY: list[tuple[Transaction, Sight, Duty]] = [
     (record(Kind.SWITCH, Step.JOIN), look(FLIPPED), Route(VICTIM, PREFILL)),
     (record(Kind.SWITCH, Step.REJOIN, undoing=True), look(OUT), Route(VICTIM, DECODE)),
     (record(Kind.DRAIN, Step.REJOIN, undoing=True), look(SILENT), Route(VICTIM, DECODE)),
-    (record(Kind.SWITCH, Step.REMAKE, undoing=True), look(SILENT), Remake(VICTIM)),
-    (record(Kind.SWITCH, Step.REMAKE, undoing=True), look(replace(SILENT, routed=DECODE)), Route(VICTIM, None)),
+    (UNSURE, look(SILENT), Remake(VICTIM)),
+    (UNSURE, look(replace(SILENT, routed=DECODE)), Route(VICTIM, None)),
+    (BROKEN, look(OUT), Remake(VICTIM)),  # whatever it says of itself
+    (BROKEN, look(FLIPPED), Remake(VICTIM)),
+    (BROKEN, look(replace(OUT, routed=DECODE)), Route(VICTIM, None)),
     (
         record(Kind.DRAIN_FIRST, Step.GROW),
         look(OUT, counts={PREFILL: 2, DECODE: 3}, standing={DECODE: 3}),
