@@ -116,9 +116,9 @@ class Plane:
         """The name of a fresh namespace in which pods can be made."""
         made = self._create("/api/v1/namespaces", {"metadata": {"generateName": "test-"}})
         name: str = made["metadata"]["name"]
-        # Pods are refused until its controller has made the account that they run as.
-        controllers = self.servers["kube-controller-manager"]
-        wait_for(f"{name} is ready", lambda: self._answers(f"/api/v1/namespaces/{name}/serviceaccounts/default"), controllers)
+        # Pods are refused until its controller has made the account that they run as; after an outage that backs off.
+        controllers, account = self.servers["kube-controller-manager"], f"/api/v1/namespaces/{name}/serviceaccounts/default"
+        wait_for(f"{name} is ready", lambda: self._answers(account), controllers, 240.0)
         return name
 
     def install_crd(self) -> None:

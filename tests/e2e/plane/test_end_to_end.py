@@ -83,7 +83,7 @@ def test_a_pdautoscaler_makes_its_pools_follow_the_load_up_and_down_and_tells_so
     told = chat.events()
     deeds = [note for reason, note in told if reason == "ScaledUp"] + [note for reason, note in told if reason == "ScaledDown"]
     assert deeds[0].startswith(("prefill: 1 -> ", "decode: 1 -> "))
-    assert deeds[-1].endswith(" -> 1 (DemandFell)")
+    assert deeds[-1].endswith((" -> 1 (DemandFell)", " -> 1 (ScaleDown)"))  # the latter where none was needed and min made it one
     assert len(told) <= 20, "no flood"
 
 

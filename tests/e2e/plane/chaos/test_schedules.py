@@ -34,6 +34,7 @@ def test_a_thousand_schedules_in_the_pure_world_keep_every_law() -> None:
 
 
 @pytest.mark.plane
+@pytest.mark.chaos  # how many requests a forced drain still meets depends on how fast this machine is
 @pytest.mark.slow
 def test_schedules_on_the_plane_keep_every_law_and_come_to_their_end(stage: Stage) -> None:
     verdicts = all_of({str(seed): partial(on_plane, stage, seed) for seed in range(SEED, SEED + ON_PLANE)})
