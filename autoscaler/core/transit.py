@@ -116,6 +116,9 @@ def _noted(one: Transaction, sight: Sight, now: float) -> Transaction:
     if one.change.kind in IN_PLACE and any(its.same is False for its in seen(one, sight)):
         why = one.why or "made anew meanwhile, in the role of its template"
         return replace(one, step=Step.UNDONE, back=(), undoing=True, why=why, since_s=now)
+    given_up = sum(its.requests or 0 for its in seen(one, sight))
+    if one.step is Step.SHRINK and 0 < one.forced < given_up:  # some were still on their way when the deadline came
+        return replace(one, forced=given_up, why=f"{given_up} requests given up")
     if one.step is Step.IDLE and routed_again(one, sight):
         return replace(one, away_s=None)
     if one.step is Step.IDLE and one.away_s is None and away(one, sight):

@@ -186,6 +186,16 @@ def test_what_broke_in_its_switch_is_never_let_in_again_whatever_it_says_to_a_su
     assert advance(BROKEN, look(replace(says, same=False)), SOON, PATIENCE).step is Step.UNDONE
 
 
+@pytest.mark.parametrize(("requests", "counted"), [(4, 4), (1, 1), (0, 1), (None, 1)])
+def test_a_drain_by_force_counts_those_too_who_came_after_its_deadline(requests: int | None, counted: int) -> None:
+    """Handed over before, and in the engine only by now: they go with it as well."""
+    one = replace(record(Kind.DRAIN, Step.SHRINK), forced=1, why="1 requests given up after 600 s")
+    late = replace(OUT, idle=False, requests=requests)
+    after = advance(one, look(late, counts={DECODE: 4}, bystanders=0), SOON, PATIENCE)
+    assert (after.step, after.forced) == (Step.SHRINK, counted)
+    assert advance(after, look(late, counts={DECODE: 4}, bystanders=0), SOON, PATIENCE) == after
+
+
 NO_DUTY = [
     (record(Kind.DRAIN, Step.LEAVE), look(TAKES, others=None)),  # it may be the last
     (record(Kind.DRAIN, Step.LEAVE), look(TAKES, others=0)),
