@@ -214,6 +214,31 @@ def backtest(**options: Any) -> None:
     command(**options)
 
 
+@cli.command()
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    required=True,
+    metavar="URL",
+    help="Where a controller tells of the fleet: http://HOST:PORT/v1/state/NAMESPACE/NAME; several are tried in turn.",
+)
+@click.option("--listen", default="127.0.0.1:8090", show_default=True, metavar="ADDRESS:PORT", help="Where gateways ask.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that share the port.")
+@click.option("--secret-file", type=FILES, help="Shared with the controller: lets us in, and proves that a state is its own.")
+@click.option("--ca-file", type=FILES, help="Certificate authority of the controller.")
+@click.option("--predictions", is_flag=True, help="Tell expected latencies to those who ask for them.")
+@click.option("--connections", type=click.IntRange(1, 65536), default=10240, show_default=True, help="At once, per worker.")
+def sidecar(**options: Any) -> None:
+    """Reject requests early that would miss their SLO, for Envoy, Traefik, nginx or by JSON.
+
+    Starts without a controller and admits everybody until it hears of one.
+    """
+    from autoscaler.commands.sidecar import sidecar as command
+
+    command(**options)
+
+
 def main() -> None:
     """Entry point. Bad input ends with one clear line per problem and exit code 2, never with a traceback."""
     from autoscaler.refusal import Refusal

@@ -164,7 +164,7 @@ def test_zero_without_a_gateway_that_hears_of_it_and_floors_beyond_the_budget_ar
             None,
             (
                 "spec: null is not a mapping (fields: mode, model, engine, enginePort, gateway, metrics, profile, speed, pools, "
-                "routing, slo, gpuBudget, requestShape, freshness, forecast, sizing, behaviour)"
+                "routing, slo, gpuBudget, requestShape, freshness, forecast, sizing, behaviour, rejection)"
             ),
         ),
         (

@@ -86,22 +86,23 @@ def serve_probes(listen: str, pulse: Pulse, metrics: MetricsPage) -> Server:
     """Serve the three pages on `listen`, an IP address and a port (0.0.0.0:8081, [::]:8081). Raises Refusal for anything
     else, and for an address that this machine does not have or that is taken.
     """
-    return Server(create_app(pulse, metrics), *_address(listen))
+    return Server(create_app(pulse, metrics), *address(listen))
 
 
 def _probe(trouble: str) -> Response:
     return PlainTextResponse(f"{trouble or 'ok'}\n", status_code=503 if trouble else 200)
 
 
-def _address(listen: str) -> tuple[str, int]:
+def address(listen: str) -> tuple[str, int]:
+    """The IP address and the port that `--listen` names. Raises Refusal for anything else."""
     host, _, port = listen.rpartition(":")
     try:
-        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        found = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
         number = int(port) if port.isdecimal() else -1
         bracketed = host.startswith("[") and host.endswith("]")
-        if not 0 <= number <= 65535 or bracketed != (address.version == 6):
+        if not 0 <= number <= 65535 or bracketed != (found.version == 6):
             raise ValueError(listen)
     except ValueError:
         allowed = "IPV4:PORT or [IPV6]:PORT, the port 0 (any free one) to 65535"
         raise Refusal(f"--listen {listen!r}: must be an IP address and a port (allowed: {allowed})") from None
-    return str(address), number
+    return str(found), number

@@ -42,7 +42,7 @@ class Server:
     """
 
     def __init__(self, app: FastAPI, address: str, port: int, closing: Callable[[], None] = nothing_to_close) -> None:
-        listener = _listen(address, port)
+        listener = listen(address, port)
         host, self.port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{self.port}/" if ":" in host else f"http://{host}:{self.port}/"
         config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False, server_header=False)
@@ -75,7 +75,7 @@ class _Server(uvicorn.Server):
             connection.transport.abort()
 
 
-def _listen(address: str, port: int) -> socket.socket:
+def listen(address: str, port: int) -> socket.socket:
     """A listening socket. It listens at once: two sockets may bind one port as long as neither of them listens."""
     if not 0 <= port <= 65535:
         raise ValueError(f"port {port}: must be 0 (any free one) to 65535")

@@ -28,6 +28,7 @@ from autoscaler.policy.behaviour import Behaviour
 from autoscaler.policy.drivers import Ground, obstacles
 from autoscaler.policy.fields import ALLOWED, Objection, Section, at_least, at_most, complete, default_of, refuse, shown
 from autoscaler.policy.profiles import ProfileSpec, known_engine, known_gateway, known_profile
+from autoscaler.policy.rejection import ClassSlo, Rejection
 from autoscaler.policy.routing import Routing
 from autoscaler.policy.sections import (
     ForecastSpec,
@@ -98,6 +99,7 @@ class Spec(Section):
     forecast: ForecastSpec = ForecastSpec()
     sizing: Sizing = Sizing()
     behaviour: Behaviour = Behaviour()
+    rejection: Rejection = Rejection()
 
     @field_validator("pools")
     @classmethod
@@ -182,6 +184,15 @@ class Spec(Section):
             refuse(Objection(("flip", "driver"), text) for text in obstacles(behaviour.flip.driver, ground))
         return behaviour
 
+    @field_validator("rejection")
+    @classmethod
+    def _promises_within_reach(cls, rejection: Rejection, info: ValidationInfo) -> Rejection:
+        if "profile" in info.data:
+            profile = info.data["profile"].core()
+            for at, one in enumerate(rejection.classes):
+                refuse(Objection(("classes", at, "slo", *low.path), low.text) for low in _below_floor(one.slo or {}, profile))
+        return rejection
+
     @property
     def ground(self) -> Ground:
         """What decides which drivers can flip here."""
@@ -236,7 +247,7 @@ class Document(Section):
         )
 
 
-def _below_floor(slos: Mapping[SloKind, SloSpec], profile: ReplicaProfile) -> Iterator[Objection]:
+def _below_floor(slos: Mapping[SloKind, SloSpec] | Mapping[SloKind, ClassSlo], profile: ReplicaProfile) -> Iterator[Objection]:
     for kind, slo in slos.items():
         what, floor = FLOORS[kind]
         least_s = floor(profile)

@@ -20,6 +20,7 @@ from autoscaler.policy.crd.structural import Additions, one_of
 from autoscaler.policy.document import FORGETFUL, FORGETS, SCRAPES_PER_AGE, TICKS_PER_GAP, Spec
 from autoscaler.policy.drivers import NEEDS, SWITCHING, Need
 from autoscaler.policy.profiles import metric_profiles, replica_profiles, signals
+from autoscaler.policy.rejection import STATUSES
 from autoscaler.policy.routing import HAS_API, OTHERS, TELLS_ROLES, RoutingKind
 from autoscaler.policy.sections import LWS, SCRAPES_PER_WINDOW, WITH_ROLES, Target
 
@@ -48,6 +49,8 @@ def _rules() -> dict[str, list[Rule]]:
         "ForecastSpec": [_rule(".errorsNeeded", "self.errorsNeeded <= self.errorsKept", "above errorsKept")],
         "Routing": [*_fields_of_a_kind(), *_values_tell_apart()],
         "Flip": [_order_of_halves()],
+        "ClassSlo": _around_the_promise(),
+        "Rejection": _classes_told_apart(),
         "Spec": [
             *_one_role_per_target(),
             _pays_for_the_smallest_fleet(),
@@ -68,6 +71,7 @@ def _fields() -> dict[tuple[str, str], dict[str, object]]:
         ("Spec", "mode"): {"description": f'{Spec.model_fields["mode"].description} "Off" needs its quotes here.'},
         ("Spec", "engine"): {"enum": list(metric_profiles("engine"))},
         ("Spec", "gateway"): {"pattern": one_of(metric_profiles("gateway"))},
+        ("Rejection", "status"): {"enum": list(STATUSES)},
         ("Metrics", "queries"): {"maxProperties": len(signals()), "x-kubernetes-validations": [unknown]},
     }
 
@@ -111,6 +115,23 @@ def _values_tell_apart() -> Iterator[Rule]:
 def _order_of_halves() -> Rule:
     rule = f"self.order == '{FlipOrder.AUTO}' || self.driver in {_names(ORDERED)}"
     return _rule(".order", rule, "which changes roles in place")
+
+
+def _around_the_promise() -> list[Rule]:
+    return [
+        _rule(".leastSeconds", "!has(self.leastSeconds) || self.leastSeconds <= self.seconds", "above seconds"),
+        _rule(".mostSeconds", "!has(self.mostSeconds) || self.mostSeconds >= self.seconds", "below seconds"),
+    ]
+
+
+def _classes_told_apart() -> list[Rule]:
+    known = "self.classes.exists(one, one.name == self.default)"
+    lower = "self.classes.exists(other, other.name == one.degradesTo && other.priority < one.priority)"
+    degraded = f"self.classes.all(one, !has(one.degradesTo) || {lower})"
+    return [
+        _rule(".default", f"!has(self.default) || {known}", "is no class"),
+        _rule(".classes", degraded, "degradesTo is no class of a lower priority"),
+    ]
 
 
 def _somebody_wakes_it() -> Iterator[Rule]:
