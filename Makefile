@@ -60,7 +60,7 @@ help: ## print this list
 demo: $(INSTALLED) ## the real controller over a simulated day, with a live page   (ARGS="--speed 120")
 	exec $(BIN)/autoscaler demo $(ARGS)
 
-test: $(INSTALLED) prometheus ## every test, those against a real Prometheus included   (ARGS="-k forecast")
+test: $(INSTALLED) prometheus nginx ## every test, those against a real Prometheus and nginx included   (ARGS="-k forecast")
 	exec $(BIN)/pytest -m "not plane" $(ARGS)
 
 test-unit: $(INSTALLED) ## the tests that need no server and no process of their own
@@ -78,7 +78,7 @@ check: $(INSTALLED) ## lint, format, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(INSTALLED) ## print the figures of one benchmark   (NAME=tick, start, metrics, kube, simulator, truth, forecast, decision or chaos)
+bench: $(INSTALLED) ## print the figures of one benchmark   (NAME=tick, start, metrics, kube, simulator, truth, forecast, decision, rejection, sidecar or chaos)
 	if [ ! -f "tests/bench/$(NAME).py" ]; then
 	  echo "pd-autoscaler: NAME must be one of: $(BENCHMARKS)" >&2
 	  exit 2
@@ -133,7 +133,14 @@ prometheus:
 	say "no prometheus on PATH: the tests against a real one are skipped; to run them: sudo apt-get install prometheus"
 	if [ "$${CI:-}" = true ]; then exit 1; fi
 
+nginx:
+	$(SETUP)
+	if command -v nginx >/dev/null; then exit 0; fi
+	if may_apt && apt_install nginx-light; then update-rc.d nginx disable >/dev/null 2>&1 || true; exit 0; fi
+	say "no nginx on PATH: the tests of a gateway that asks the sidecar are skipped; to run them: sudo apt-get install nginx-light"
+	if [ "$${CI:-}" = true ]; then exit 1; fi
+
 controlplane: $(INSTALLED) ## build that control plane (once: about 8 minutes on 2 cores; brings its own Go if there is none)
 	exec tests/e2e/controlplane/build.sh
 
-.PHONY: help demo test test-unit test-plane controlplane check bench dashboards manifests lock clean prometheus .venv
+.PHONY: help demo test test-unit test-plane controlplane check bench dashboards manifests lock clean prometheus nginx .venv

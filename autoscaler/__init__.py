@@ -44,6 +44,12 @@ The rooms, in reading order:
     core/duties.py           what must be done at a step
     core/transaction_record.py  the same as it is stored
 
+    core/qos.py              what the owner wants of rejection: classes, modes, strategies
+    core/arrivals.py         one request, and what was let in since the last picture
+    core/outlook.py          what that request would see in prefill and in decode
+    core/rejection.py        whether it is let in
+    core/published.py        the picture that a verdict rests on
+
     core/explain.py          every stage's value turned into the reason chain
     core/conditions.py       what can be said of a fleet in a few sentences
     core/state.py            what must outlive this process
@@ -62,6 +68,7 @@ The rooms, in reading order:
     conductor/               who moves drains and flips on, once a tick has begun them
     scheduling.py            when ticks happen
     adapters/                Prometheus, Kubernetes, clock, ARIMA's process, simulated cluster, log, own metrics: one thing each
+    sidecar/                 the verdict as a service: one process beside a gateway, microseconds each
     apps/                    the live page and its machine-readable twins; probes and metrics for a cluster
     simulator/               a fleet of simulated engines under real traffic, driving the real controller
     commands/                one room per command: how it is put together

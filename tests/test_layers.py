@@ -39,6 +39,7 @@ OUTSIDE: Mapping[str, frozenset[str]] = {
     "conductor": frozenset(),
     "adapters": ANY,  # one client each, see `crowded_adapters`
     "apps": frozenset({"fastapi", "pydantic", "starlette", "uvicorn"}),
+    "sidecar": frozenset({"fastapi", "msgspec", "urllib3", "uvicorn", "uvloop"}),
     "simulator": frozenset({"numpy", "prometheus_client", "pydantic", "yaml"}),
     "scheduling": frozenset({"apscheduler"}),
     "commands": ANY,

@@ -28,6 +28,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 # Part of the interface of what is declared: its classes, its errors. They may be imported without being declared.
 COMES_WITH = {"starlette": "fastapi", "pydantic-core": "pydantic", "urllib3": "requests"}
+NEEDED_BY = {"uvicorn.protocols.http.httptools_impl": "httptools"}  # imported for us by what we import
 
 
 def _distribution(requirement: str) -> str:
@@ -88,7 +89,7 @@ def _imported() -> frozenset[str]:
             if isinstance(node, ast.Import):
                 names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
-                names.add(node.module.partition(".")[0])
+                names |= {node.module.partition(".")[0], NEEDED_BY.get(node.module, "autoscaler")}
     owners = packages_distributions()
     outside = names - sys.stdlib_module_names - {"autoscaler"}
     return frozenset(_distribution(owner) for name in outside for owner in owners.get(name, [name]))

@@ -20,7 +20,7 @@ from autoscaler.policy.crd.structural import Additions, one_of
 from autoscaler.policy.document import FORGETFUL, FORGETS, SCRAPES_PER_AGE, TICKS_PER_GAP, Spec
 from autoscaler.policy.drivers import NEEDS, SWITCHING, Need
 from autoscaler.policy.profiles import metric_profiles, replica_profiles, signals
-from autoscaler.policy.rejection import STATUSES
+from autoscaler.policy.rejection import STATUSES, Rejection
 from autoscaler.policy.routing import HAS_API, OTHERS, TELLS_ROLES, RoutingKind
 from autoscaler.policy.sections import LWS, SCRAPES_PER_WINDOW, WITH_ROLES, Target
 
@@ -71,6 +71,7 @@ def _fields() -> dict[tuple[str, str], dict[str, object]]:
         ("Spec", "mode"): {"description": f'{Spec.model_fields["mode"].description} "Off" needs its quotes here.'},
         ("Spec", "engine"): {"enum": list(metric_profiles("engine"))},
         ("Spec", "gateway"): {"pattern": one_of(metric_profiles("gateway"))},
+        ("Rejection", "mode"): {"description": f'{Rejection.model_fields["mode"].description} "off" needs its quotes here.'},
         ("Rejection", "status"): {"enum": list(STATUSES)},
         ("Metrics", "queries"): {"maxProperties": len(signals()), "x-kubernetes-validations": [unknown]},
     }
@@ -125,11 +126,11 @@ def _around_the_promise() -> list[Rule]:
 
 
 def _classes_told_apart() -> list[Rule]:
-    known = "self.classes.exists(one, one.name == self.default)"
+    known = "has(self.classes) && self.classes.exists(one, one.name == self.default)"
     lower = "self.classes.exists(other, other.name == one.degradesTo && other.priority < one.priority)"
-    degraded = f"self.classes.all(one, !has(one.degradesTo) || {lower})"
+    degraded = f"!has(self.classes) || self.classes.all(one, !has(one.degradesTo) || {lower})"
     return [
-        _rule(".default", f"!has(self.default) || {known}", "is no class"),
+        _rule(".default", f"!has(self.default) || ({known})", "is no class"),
         _rule(".classes", degraded, "degradesTo is no class of a lower priority"),
     ]
 

@@ -45,9 +45,23 @@ LACKING: list[tuple[str, Need, dict[str, Any]]] = [
 ]
 
 # (what is written, the field that must change, the words of both doors)
+PREMIUM = {"name": "premium", "priority": 10, "degradesTo": "free", "reserved": {"prefill": 0.3, "decode": 0.3}}
+TTFT = {"seconds": 1.0}
 CLASHES: list[tuple[dict[str, Any], str, str]] = [
     ({"metadata.name": "a.b"}, "metadata.name", "1 to 63 of a-z, 0-9 and -, a letter or digit at both ends"),
     ({"metadata.name": "a" * 64}, "metadata.name", "1 to 63 of a-z, 0-9 and -, a letter or digit at both ends"),
+    ({"spec.rejection.default": "gold"}, "spec.rejection.default", "is no class"),
+    ({"spec.rejection.classes": [PREMIUM]}, "spec.rejection.classes", "degradesTo"),
+    (
+        {"spec.rejection.classes": [{"name": "a", "slo": {"ttft": {**TTFT, "leastSeconds": 2.0}, "tpot": {"seconds": 0.1}}}]},
+        "spec.rejection.classes[0].slo.ttft.leastSeconds",
+        "above seconds",
+    ),
+    (
+        {"spec.rejection.classes": [{"name": "a", "slo": {"ttft": {**TTFT, "mostSeconds": 0.5}, "tpot": {"seconds": 0.1}}}]},
+        "spec.rejection.classes[0].slo.ttft.mostSeconds",
+        "below seconds",
+    ),
     ({"spec.metrics.windowSeconds": 59}, "spec.metrics.windowSeconds", "below 4 x scrapeIntervalSeconds"),
     ({"spec.metrics.scrapeIntervalSeconds": 15.1}, "spec.metrics.windowSeconds", "below 4 x scrapeIntervalSeconds"),
     ({"spec.metrics.queries": {"pods.wating": "x"}}, "spec.metrics.queries", "not a signal"),
@@ -212,6 +226,7 @@ def test_an_example_is_stored_and_read_back_as_the_policy_of_its_file(crd: Plane
         {"spec.routing": LABEL, "spec.behaviour.flip": {"enabled": True, "driver": "relabel"}},
         {"spec.routing": {**SMG, "values": {"prefill": "P", "decode": "D"}, "away": "none", "settleSeconds": 0.5}},
         {"spec.engine": "sglang", "spec.routing": SMG, "spec.behaviour.flip.driver": "engineSwitch"},
+        {"spec.rejection": {"mode": "enforce", "default": "free", "classes": [PREMIUM, {"name": "free", "shortenTo": 64}]}},
         {
             "spec.pools.prefill.capacityPool": "h100",
             "spec.pools.decode": {"target": {"name": "d"}, "max": 2, "capacityPool": "h100", "gpusPerReplica": 4},

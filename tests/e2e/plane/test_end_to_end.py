@@ -27,8 +27,8 @@ __all__ = ["prometheus_binary", "start_prometheus"]  # fixtures
 
 pytestmark = [pytest.mark.plane, pytest.mark.prometheus, pytest.mark.slow]
 
-BUSY_RPS = 25.0  # three A100 replicas' worth of prefill at 1,000 tokens each
-BUSIER_RPS = 50.0
+BUSY_RPS = 36.0  # 2.5 A100 replicas of prefill at 1,000 tokens each: three with or without headroom or a backlog
+BUSIER_RPS = 60.0
 FAIL_OVER_S = 20.0
 OUTAGE_S = 60.0
 LWS = {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet"}
