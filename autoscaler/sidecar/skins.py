@@ -8,7 +8,7 @@ that the gateway passes on (reference/interfaces.md A1):
                                                  with its method; a status of 5xx would be an error to Envoy, not a no
     forward_auth  /v1/forward-auth/ANY/PATH      Traefik, APISIX: any status but 2xx is passed on whole
     auth_request  /v1/auth-request/ANY/PATH      nginx: knows only 2xx, 401 and 403 and drops the body; its configuration
-                                                 makes 429 of 403 (tests/sidecar/nginx.conf)
+                                                 makes 429 of 403 (manifests/examples/gateways/nginx.conf)
 """
 
 from __future__ import annotations

@@ -1,25 +1,22 @@
-"""Does nginx with the documented configuration turn away, let in, and stay open without us?"""
+"""Does nginx with the documented configuration turn away, let in, and stay open without us?
+
+Of manifests/examples/gateways/nginx.conf only the addresses are replaced.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import socket
 import subprocess
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
 from autoscaler.sidecar.ledger import Ledger
+from tests.sidecar.gateways import CHAT, FAIL, GATEWAYS, NOBODY, ask, engine, free_port, wait_for
 from tests.sidecar.running import running
 
 NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
@@ -33,74 +30,30 @@ http {{
   include {folder}/site.conf;
 }}
 """
-CHAT = json.dumps({"model": "llama", "messages": [{"role": "user", "content": "hello " * 700}], "max_tokens": 50}).encode()
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(NGINX is None, reason="no nginx: apt-get install nginx-light")]
-
-
-class Engine(BaseHTTPRequestHandler):
-    """A bare engine: answers what it was sent."""
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def engine() -> Iterator[int]:
-    served = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
-    Thread(target=served.serve_forever, daemon=True).start()
-    try:
-        yield served.server_port
-    finally:
-        served.shutdown()
-        served.server_close()
 
 
 @contextmanager
 def nginx(folder: Path, sidecar: int) -> Iterator[int]:
     """The documented configuration between a client and an engine; its port."""
     assert NGINX is not None
-    with engine() as engine_port, socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        taken.close()
-        site = Path(__file__).with_name("nginx.conf").read_text()
-        for word, place in (("ENGINE", engine_port), ("SIDECAR", sidecar), ("LISTEN", port)):
-            site = site.replace(word, f"127.0.0.1:{place}")
+    port = free_port()
+    with engine() as engine_port:
+        site = (GATEWAYS / "nginx.conf").read_text(encoding="utf-8")
+        places = {"vllm.chat.svc:8000": engine_port, "pd-early-rejection.pd-autoscaler.svc:8090": sidecar, "listen 8080": port}
+        for written, found in places.items():
+            assert site.count(written) == 1
+            site = site.replace(written, f"{'listen ' if 'listen' in written else ''}127.0.0.1:{found}")
         (folder / "site.conf").write_text(site)
         (folder / "nginx.conf").write_text(WRAPPED.format(folder=folder, user="user root;" if os.geteuid() == 0 else ""))
         command = [NGINX, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
         with subprocess.Popen(command) as process:
             try:
-                _wait_for(port)
+                wait_for(port)
                 yield port
             finally:
                 process.terminate()
-
-
-def _wait_for(port: int) -> None:
-    for _ in range(200):
-        with socket.socket() as trying:
-            if trying.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    pytest.fail("nginx does not listen")
-
-
-def ask(port: int, body: bytes = CHAT, headers: Mapping[str, str] | None = None) -> tuple[int, Message[str, str], bytes]:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, dict(headers or {}))
-    try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return answer.status, answer.headers, answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.headers, error.read()
 
 
 def _verdicts(ledger: Ledger) -> int:
@@ -130,6 +83,18 @@ def test_a_fleet_with_room_gets_the_request_whole(tmp_path: Path) -> None:
 
 
 def test_without_a_sidecar_everybody_is_let_in(tmp_path: Path) -> None:
-    with nginx(tmp_path, 9) as port:
+    with nginx(tmp_path, NOBODY) as port:
         status, _, body = ask(port)
     assert (status, body) == (200, CHAT)
+
+
+def test_a_prompt_is_judged_by_its_length_and_not_by_what_its_client_says_of_it(tmp_path: Path) -> None:
+    with running(full=True) as (sidecar, ledger), nginx(tmp_path, sidecar) as port:
+        ask(port, b"x" * 40_000, {"x-pda-content-length": "8", "x-pda-prompt-tokens": "2"})
+    assert ledger.rejected_tokens == {"standard": 10_000}
+
+
+def test_an_error_of_the_engines_own_is_passed_on_and_not_tried_again(tmp_path: Path) -> None:
+    with running() as (sidecar, ledger), nginx(tmp_path, sidecar) as port:
+        assert ask(port, FAIL)[::2] == (500, FAIL)
+        assert _verdicts(ledger) == 1
