@@ -11,6 +11,7 @@ The rooms, in reading order:
     core/startup.py          how long a new replica takes to serve
     core/reason.py           the words in which every stage explains itself
     core/observation.py      what was seen, how old it is, whether it may be believed
+    core/door.py             whom sidecars before a fleet let in and turn away, for people to see
     core/idle.py             since when nobody has sent anything, and when all may sleep
 
     core/series.py           readings become even bins, and their accidents are taken out
@@ -46,8 +47,11 @@ The rooms, in reading order:
 
     core/qos.py              what the owner wants of rejection: classes, modes, strategies
     core/arrivals.py         one request, and what was let in since the last picture
-    core/outlook.py          what that request would see in prefill and in decode
-    core/rejection.py        whether it is let in
+    core/outlook.py          what whoever comes now finds ahead
+    core/expected.py         what one request has to expect of it
+    core/rejection.py        the words: rules, reasons, verdict
+    core/judge.py            whether it is let in
+    core/breaker.py          when a phase is so far behind that it stops
     core/published.py        the picture that a verdict rests on
 
     core/explain.py          every stage's value turned into the reason chain
@@ -63,6 +67,7 @@ The rooms, in reading order:
     roster.py                a policy as the fleet that the controller manages
     errands.py               what may hang, and how long it is waited for
     fitting.py               who gets a new ARIMA fit, and when it is in
+    publishing.py            what sidecars are told, from engines asked a moment ago
     rebuilding.py            what a new process would know, had it been there all along
     controller.py            observe, decide, act, report
     conductor/               who moves drains and flips on, once a tick has begun them

@@ -52,7 +52,8 @@ def demo(**options: Any) -> None:
     help="Act only while holding this Lease; for several controllers.  [default: pd-autoscaler in our own namespace; "
     "with --policy none]",
 )
-@click.option("--listen", metavar="ADDRESS:PORT", help="Serve /metrics, /healthz and /readyz there, and nothing else.")
+@click.option("--listen", metavar="ADDRESS:PORT", help="Serve /metrics, /healthz and /readyz there.")
+@click.option("--state-secret-file", type=FILES, help="Shared with sidecars: who shows it hears of fleets at --listen, too.")
 @click.option("--dry-run", is_flag=True, help="Decide and report, but change nothing, whatever the policy's mode.")
 def run(**options: Any) -> None:
     """Run the controller until SIGTERM.

@@ -45,6 +45,7 @@ from autoscaler.ports import (
     StatusSink,
     Unusable,
 )
+from autoscaler.publishing import Publishing
 from autoscaler.rebuilding import Rebuilding
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,8 @@ class Controller:
 
     Each fleet is looked at on the beats nearest to its own `Managed.tick_s`. Without the leadership it does everything but
     act: its memory stays warm, so a successor need not wait for a stabilization window before it may shrink. `fitter` fits
-    ARIMA, and `past` tells what forecasts of a fleet new to this process begin with; both can be done without.
+    ARIMA, `past` tells what forecasts of a fleet new to this process begin with, and `publishing` tells sidecars what was seen;
+    all three can be done without.
     """
 
     def __init__(  # noqa: PLR0913 - one argument for each door
@@ -96,9 +98,11 @@ class Controller:
         pace: Pace | None = None,
         fitter: Fitter | None = None,
         past: PastSource | None = None,
+        publishing: Publishing | None = None,
     ) -> None:
         self._roster, self._clock, self._signals, self._gateway, self._sinks = roster, clock, signals, gateway, sinks
         self._leadership, self._pace = leadership or Alone(), pace or Pace()
+        self._publishing = publishing
         self._fitting, self._rebuilding = Fitting(fitter), Rebuilding(past, clock.now, self._pace.spare)
         self._memory: dict[str, tuple[str, Memory]] = {}  # by key: of which object, and what is remembered
         self._known: set[str] = set()
@@ -156,6 +160,8 @@ class Controller:
             for remembered in (self._slots, self._memory, self._writes):
                 remembered.pop(gone, None)
             self._rebuilding.forget(gone)
+            if self._publishing is not None:
+                self._publishing.forget(gone)
             for sink in self._sinks:
                 attempt("forgetting", gone, partial(sink.forget, gone), lambda _: None)
         self._known = keys
@@ -212,6 +218,8 @@ class Controller:
         decision = decide(observation, self._rebuilding.merged(managed, memory), managed.policy)
         self._memory[managed.key] = managed.uid, decision.memory
         self._rebuilding.note(managed, observation, decision.memory)
+        if self._publishing is not None:
+            self._publishing.note(managed, observation, decision.memory)
         write = self._writes.get(managed.key)
         if write is not None and decision.plan.to_apply:
             text = "an earlier write was not answered in time; nothing is written before the next look"

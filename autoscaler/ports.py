@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 from autoscaler.core.action import Action, Flip, Outcome
 from autoscaler.core.arima import ArimaFit, FitTask
-from autoscaler.core.fleet import Fleet, Phase, Role
-from autoscaler.core.observation import Signals, Unknown
+from autoscaler.core.fleet import Fleet, Phase, Replica, Role
+from autoscaler.core.observation import Gauges, Signals, Unknown
 from autoscaler.core.policy import Policy
+from autoscaler.core.published import Judged
 from autoscaler.core.reason import Finding
 from autoscaler.core.status import Status
 
@@ -52,7 +53,8 @@ class Managed:
     """One fleet under management: its policy, and where its signals are found.
 
     `tick_s`: how often its owner wants it looked at. `uid` tells two objects of one name apart; `state` is what an earlier
-    leader left of this fleet (core/state.py), None where nothing was kept.
+    leader left of this fleet (core/state.py), None where nothing was kept. `judged`: how its requests are judged at the door,
+    None where nobody may be told; `engine_port` is where its engines answer.
     """
 
     key: str
@@ -66,6 +68,8 @@ class Managed:
     tick_s: float = 15.0
     uid: str = ""
     state: Mapping[str, Any] | None = None
+    judged: Judged | None = None
+    engine_port: int = 8000
 
     def scope(self, fleet: Fleet, now: float) -> FleetScope:
         """Where to look at `now`: the pods whose work belongs to each role at this moment."""
@@ -192,4 +196,32 @@ class Fitter(Protocol):
 
     def fitted(self) -> Sequence[tuple[str, ArimaFit]]:
         """Fits that have ended since the last call, each with its task's key; one that failed comes as not converged."""
+        ...
+
+
+class Engines(Protocol):
+    """Asks engines themselves how full they are. Called from several threads at once."""
+
+    def gauges(self, fleet: Managed, replica: Replica, within_s: float) -> Gauges | Fault:
+        """What one replica's engine tells now. Never raises for what the outside did."""
+        ...
+
+
+class States(Protocol):
+    """Where sidecars hear of fleets. Called from any thread; nothing here waits."""
+
+    def lead(self, term: int | None) -> None:
+        """What is published from now on is of this term of leadership; None: nothing is, and nothing more is told."""
+        ...
+
+    def asked(self, fleet: str, within_s: float) -> bool:
+        """Has anybody asked for this fleet in the last `within_s` seconds?"""
+        ...
+
+    def publish(self, content: Mapping[str, Any]) -> None:
+        """Make this the newest document of its fleet."""
+        ...
+
+    def forget(self, fleet: str) -> None:
+        """The fleet is managed no more."""
         ...

@@ -11,6 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from autoscaler.core.action import Mode
+from autoscaler.core.published import Judged
+from autoscaler.core.rejection import RejectionMode
 from autoscaler.policy import Document
 from autoscaler.ports import Managed
 
@@ -29,10 +31,16 @@ class FixedRoster:
 def managed(
     document: Document, *, recommend_only: bool = False, uid: str = "", state: Mapping[str, Any] | None = None
 ) -> Managed:
-    """A policy as the controller manages it; `recommend_only` keeps mode Auto from acting. `uid` and `state` as in `Managed`."""
+    """A policy as the controller manages it; `recommend_only` keeps mode Auto from acting. `uid` and `state` as in `Managed`.
+
+    Outside mode Auto nothing outside changes, so nobody is turned away either: rejection then is in shadow mode at most.
+    """
     core, spec = document.core(), document.spec
     if recommend_only and core.mode is Mode.AUTO:
         core = replace(core, mode=Mode.RECOMMEND)
+    rules = spec.rejection.core(spec.slo)
+    if rules.mode is RejectionMode.ENFORCE and core.mode is not Mode.AUTO:
+        rules = replace(rules, mode=RejectionMode.SHADOW)
     return Managed(
         key=document.key,
         namespace=document.metadata.namespace,
@@ -45,4 +53,6 @@ def managed(
         tick_s=spec.behaviour.tick_seconds,
         uid=uid,
         state=state,
+        judged=Judged(rules, spec.rejection.status, spec.model),
+        engine_port=spec.engine_port,
     )

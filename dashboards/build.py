@@ -1,7 +1,8 @@
 """What does an operator see of one model in Grafana? Writes pd-autoscaler.json beside this file (`make dashboards`).
 
 Pictures in the order of the questions: is the promise kept, what stands and what is wanted, what is coming, what was
-done and why not, is the controller itself well. One row per role, repeated by Grafana over the roles the fleet has.
+done and why not, who is turned away, is the controller itself well. One row per role, repeated by Grafana over the roles
+the fleet has.
 
 The JSON is committed so that nobody needs Python to import it; a test holds it against this file, and another asks a
 real Prometheus every expression in it. Any Grafana from 10.1 on reads the format.
@@ -42,7 +43,7 @@ def build() -> str:
         .tooltip(DashboardCursorSync.CROSSHAIR)
     )
     _variables(board)
-    for add in (_well, _promises, _pools, _decisions, _controller):
+    for add in (_well, _promises, _pools, _decisions, _door, _controller):
         add(board)
     model = board.build()
     for number, panel in enumerate(model.panels or [], 1):
@@ -238,6 +239,25 @@ def _traffic(board: dashboard.Dashboard) -> None:
     ]
     text = "Share of the prompt tokens that caches hold. Doubted while caches are new or going: then it is taken as forecast."
     board.with_panel(chart("Prompt tokens cached", text, cached, 6).unit("percentunit").min(0).max(1))
+
+
+def _door(board: dashboard.Dashboard) -> None:
+    """Empty where no sidecar stands before the fleet."""
+    board.with_row(dashboard.Row("Who is turned away, and rightly?"))
+    load = [
+        of_fleet("offered_requests_per_second", "let in", "area"),
+        of_fleet("rejected_requests_per_second", "turned away", "area"),
+    ]
+    text = "Both are load that pools are sized for. Who was let in at a later try counts once."
+    board.with_panel(chart("Requests let in and turned away", text, load, 8).unit("reqps").min(0))
+    against = f'max by (mode, reason, class) (pd_autoscaler_verdicts_per_second{{{FLEET}, decision="reject"}})'
+    text = "Per second, later tries included. In mode shadow these were let in all the same."
+    verdicts = [Query(against, "{{class}}: {{reason}} ({{mode}})", "area")]
+    board.with_panel(chart("Verdicts against a request", text, verdicts, 8).unit("reqps").min(0))
+    shares = f"max by (what, end) (pd_autoscaler_hindsight_ratio{{{FLEET}}})"
+    text = "What enforcing would have turned away, what of that could have been served, and what it would have let in in vain."
+    hindsight = [Query(shares, "{{what}}, at {{end}}")]
+    board.with_panel(chart("Shadow mode in hindsight", text, hindsight, 8).unit("percentunit").min(0).max(1))
 
 
 def _controller(board: dashboard.Dashboard) -> None:

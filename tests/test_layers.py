@@ -34,11 +34,12 @@ OUTSIDE: Mapping[str, frozenset[str]] = {
     "roster": frozenset(),
     "errands": frozenset(),
     "fitting": frozenset(),
+    "publishing": frozenset(),
     "rebuilding": frozenset(),
     "controller": frozenset(),
     "conductor": frozenset(),
     "adapters": ANY,  # one client each, see `crowded_adapters`
-    "apps": frozenset({"fastapi", "pydantic", "starlette", "uvicorn"}),
+    "apps": frozenset({"fastapi", "pydantic", "starlette", "urllib3", "uvicorn"}),
     "sidecar": frozenset({"fastapi", "msgspec", "urllib3", "uvicorn", "uvloop"}),
     "simulator": frozenset({"numpy", "prometheus_client", "pydantic", "yaml"}),
     "scheduling": frozenset({"apscheduler"}),

@@ -131,6 +131,12 @@ def test_nobody_deferred_is_quiet_and_no_loss() -> None:
     assert (row.state, row.fine, row.lost) == ("quiet", True, "")
 
 
+@pytest.mark.parametrize("signal", ["traffic.rejected_rps", "door.verdicts", "door.hindsight"])
+def test_a_fleet_without_a_sidecar_lacks_nothing(signal: str) -> None:
+    row = rows(Prometheus(drop=[signal]))[signal]
+    assert (row.state, row.fine, row.lost) == ("quiet", True, "")
+
+
 def test_without_a_gateway_nobody_tells_what_only_a_gateway_knows_and_ages_are_the_pods() -> None:
     told = sightings(Prometheus(), gateway=None)
     assert {name for name, seen in told.items() if seen.sight is Sight.UNTOLD} == {

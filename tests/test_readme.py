@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import pytest
@@ -31,12 +32,22 @@ COMMANDS = list(commands())
 OURS = [words for words in COMMANDS if words[0] == ".venv/bin/autoscaler"]
 MAKE = [words for words in COMMANDS if words[0] == "make"]
 KUBECTL = [words for words in COMMANDS if words[0] == "kubectl"]
+CURL = [words for words in COMMANDS if words[0] == "curl"]
 
 
 def test_the_readme_shows_only_commands_that_are_held_here() -> None:
     assert len(OURS) >= 5
     assert len(MAKE) >= 5
-    assert len(OURS) + len(MAKE) + len(KUBECTL) == len(COMMANDS)
+    assert len(OURS) + len(MAKE) + len(KUBECTL) + len(CURL) == len(COMMANDS)
+
+
+@pytest.mark.parametrize("words", CURL, ids=" ".join)
+def test_what_is_asked_by_hand_is_a_page_of_the_sidecar(words: list[str]) -> None:
+    address = urlsplit(words[-1])
+    (listen,) = (option for option in cli.commands["sidecar"].params if option.name == "listen")
+    assert address.netloc == listen.default
+    sources = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "autoscaler" / "sidecar").glob("*.py"))
+    assert f'"{address.path}"' in sources
 
 
 @pytest.mark.parametrize("words", OURS, ids=" ".join)
@@ -56,7 +67,9 @@ def test_every_make_target_and_benchmark_exists(words: list[str]) -> None:
 
 def test_what_kubectl_is_told_to_apply_and_to_reach_is_there() -> None:
     """That the API server takes it is shown on a real one (tests/e2e/plane/test_manifests.py)."""
-    applied = [words[words.index("-f") + 1] for words in KUBECTL if "apply" in words]
+    applied = [words[words.index("-f") + 1] for words in KUBECTL if "apply" in words and "-f" in words]
+    built = [words[words.index("-k") + 1] for words in KUBECTL if "-k" in words]
+    assert all((ROOT / folder / "kustomization.yaml").is_file() for folder in built)
     assert "manifests/install.yaml" in applied
     kinds = {one["kind"]: one for one in yaml.safe_load_all((ROOT / "manifests" / "install.yaml").read_text(encoding="utf-8"))}
     assert all((ROOT / file).is_file() for file in applied)

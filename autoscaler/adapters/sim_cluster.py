@@ -57,13 +57,16 @@ def _fleet(key: str, body: dict[str, Any], now: float) -> Fleet:
     """Ages become times on our clock: the two processes need not agree on the hour."""
     pools = {}
     for name, pool in body["pools"].items():
-        replicas = tuple(
-            Replica(r["name"], Phase(r["phase"]), now - float(r["age_s"]), now - float(r["born_age_s"])) for r in pool["replicas"]
-        )
+        replicas = tuple(_replica(replica, now) for replica in pool["replicas"])
         leaving, gpus = int(pool["leaving"]), int(pool["gpus_per_replica"])
         pools[Role(name)] = Pool(Role(name), int(pool["desired"]), replicas, gpus, leaving=leaving)
     ways = {_roles(way): FlipWay(**way) for way in body["ways"]}
     return Fleet(key, pools, ways, tuple(_flipping(flip, now) for flip in body["flips"]))
+
+
+def _replica(told: dict[str, Any], now: float) -> Replica:
+    since_s, born_s = now - float(told["age_s"]), now - float(told["born_age_s"])
+    return Replica(told["name"], Phase(told["phase"]), since_s, born_s, address=str(told["address"]))
 
 
 def _roles(told: dict[str, Any]) -> tuple[Role, Role]:

@@ -8,8 +8,8 @@ the controller's StatusSink, keeps a bounded history per fleet, and hands every 
 The slow watcher pays. A subscription holds at most `queue` frames and drops its oldest, so `report` never waits for a
 browser; a chart with a few points fewer is the whole damage.
 
-Frames are kept as JSON text, made once however many watch, and without findings: about 3.2 kB a tick for two roles,
-where the dictionaries would be 20 times that. 2,880 ticks of 15 s are 12 hours in 9 MB. Findings stay with the newest
+Frames are kept as JSON text, made once however many watch, and without findings and sidecars' verdicts: about 3.2 kB a tick
+for two roles, where the dictionaries would be 20 times that. 2,880 ticks of 15 s are 12 hours in 9 MB. Both stay with the newest
 frame and the newest `explained` decisions (holds among them), so that an old decision can still be asked why. Many fleets share
 `total` frames (25,000: some 80 MB), so 1,000 fleets keep 25 ticks each.
 
@@ -31,6 +31,8 @@ from threading import Lock
 from typing import Any
 
 from autoscaler.core.status import Status, document
+
+OF_NOW = frozenset({"findings", "door"})  # what is told of the newest tick and of decisions, and of no other
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,7 @@ class Feed:
         if _decides(content, track.document):
             track.explained.append(frame)
         track.document, track.latest = content, frame
-        track.frames.append(self._frame(fleet, {name: value for name, value in content.items() if name != "findings"}))
+        track.frames.append(self._frame(fleet, {name: value for name, value in content.items() if name not in OF_NOW}))
         self._trim(track)
         for subscription in self._subscriptions:
             subscription.push(frame)

@@ -104,7 +104,7 @@ def _replica(replica: Replica, now: float) -> dict[str, object]:
     """Ages and not times: the asker has another clock."""
     born_s = replica.since_s if replica.born_s is None else replica.born_s
     ages = {"age_s": max(0.0, now - replica.since_s), "born_age_s": max(0.0, now - born_s)}
-    return {"name": replica.name, "phase": replica.phase.value, **ages}
+    return {"name": replica.name, "phase": replica.phase.value, "address": replica.address, **ages}
 
 
 def _flipping(flip: Flipping, now: float) -> dict[str, object]:

@@ -8,6 +8,7 @@
     /events?fleet=&after=  server-sent events: a frame as soon as its tick is over; resumes from Last-Event-ID
     /healthz               "ok" while the server answers
     /metrics               the controller's own metrics, for Prometheus
+    /v1/state/...          what sidecars on this machine judge by (apps/states.py)
 
 Nothing here asks who is calling, so it is served on loopback only (apps/loopback.py). A browser is still a way in: a
 page of another site may resolve its own name to 127.0.0.1 and read ours (DNS rebinding), hence the strict Host check;
@@ -31,6 +32,7 @@ from fastapi.staticfiles import StaticFiles
 
 from autoscaler.apps.feed import Feed, Frame
 from autoscaler.apps.loopback import LOCAL_NAMES
+from autoscaler.apps.states import States, add_states
 
 STATIC = Path(__file__).parent / "static"
 RETRY_MS = 1000
@@ -52,7 +54,9 @@ Send = Callable[[Message], Awaitable[None]]
 MetricsPage = Callable[[], tuple[bytes, str]]
 
 
-def create_app(feed: Feed, title: str, heartbeat_s: float = 15.0, metrics: MetricsPage | None = None) -> FastAPI:
+def create_app(
+    feed: Feed, title: str, heartbeat_s: float = 15.0, metrics: MetricsPage | None = None, states: States | None = None
+) -> FastAPI:
     """The page and its machine-readable twins over one feed. `title` names the browser's tab; `heartbeat_s` is the
     longest silence of an event stream, so that nothing in between takes a quiet stream for a dead one; `metrics` gives
     the text of /metrics and its content type.
@@ -66,6 +70,8 @@ def create_app(feed: Feed, title: str, heartbeat_s: float = 15.0, metrics: Metri
     _add_events(app, feed, heartbeat_s)
     if metrics is not None:
         _add_metrics(app, metrics)
+    if states is not None:
+        add_states(app, states)
     return app
 
 

@@ -3,6 +3,7 @@
     /healthz   200 while ticks begin; else 503 and one line, and the kubelet starts the process anew
     /readyz    200 once a first tick has ended, whoever leads: a standby is as ready as the leader
     /metrics   the controller's own metrics
+    /v1/state  where there is a shared secret: what sidecars judge by, for those who show it (apps/states.py)
 
 Nothing else: what shows or changes a fleet stays on loopback (apps/loopback.py). Metrics tell names of fleets, counts and
 latencies, so the network policy beside the manifests lets only the monitoring namespace in.
@@ -23,6 +24,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import PlainTextResponse
 
 from autoscaler.apps.server import Server
+from autoscaler.apps.states import Elsewhere, States, add_states, nobody
 from autoscaler.refusal import Refusal
 
 STALLED_S = 30.0
@@ -63,7 +65,7 @@ class Pulse:
 
 
 def create_app(pulse: Pulse, metrics: MetricsPage) -> FastAPI:
-    """The three pages. `metrics` gives the text of /metrics and its content type."""
+    """The three pages for everybody. `metrics` gives the text of /metrics and its content type."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/healthz", response_class=PlainTextResponse)
@@ -82,11 +84,17 @@ def create_app(pulse: Pulse, metrics: MetricsPage) -> FastAPI:
     return app
 
 
-def serve_probes(listen: str, pulse: Pulse, metrics: MetricsPage) -> Server:
-    """Serve the three pages on `listen`, an IP address and a port (0.0.0.0:8081, [::]:8081). Raises Refusal for anything
-    else, and for an address that this machine does not have or that is taken.
+def serve_probes(
+    listen: str, pulse: Pulse, metrics: MetricsPage, states: States | None = None, elsewhere: Elsewhere = nobody
+) -> Server:
+    """Serve the three pages on `listen`, an IP address and a port (0.0.0.0:8081, [::]:8081), and `states` if given: those
+    must have a secret. Raises Refusal for anything else, and for an address that this machine does not have or that is taken.
     """
-    return Server(create_app(pulse, metrics), *address(listen))
+    app = create_app(pulse, metrics)
+    if states is None:
+        return Server(app, *address(listen))
+    add_states(app, states, elsewhere)
+    return Server(app, *address(listen), closing=states.let_go)
 
 
 def _probe(trouble: str) -> Response:

@@ -34,6 +34,10 @@ OF_TRAFFIC: Mapping[str, str] = {
     "ttft": "users' time to first token is not watched",
     "age_s": "nobody knows how old the arrivals are, so they are not believed: no pool is made smaller",
 }
+OF_DOOR: Mapping[str, str] = {
+    "verdicts": "nobody sees here whom a sidecar turns away, and why",
+    "hindsight": "nobody sees here what a sidecar in shadow mode would have done wrongly",
+}
 LOST: Mapping[str, str] = {
     **{f"pods.{name}": text for name, text in OF_PODS.items()},
     **{
@@ -42,6 +46,7 @@ LOST: Mapping[str, str] = {
         for name, text in OF_ROLES.items()
     },
     **{f"traffic.{name}": text for name, text in OF_TRAFFIC.items()},
+    **{f"door.{name}": text for name, text in OF_DOOR.items()},
 }
 UNWITNESSED = "an engine that hangs and says it works is found by nobody"
 UNFINISHED = "what a pod still serves is cut off when it goes undrained: by eviction, rollout, or a drain that is forced"

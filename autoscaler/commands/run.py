@@ -19,14 +19,16 @@ from autoscaler.adapters.own_metrics import Fits, OwnMetrics
 from autoscaler.adapters.telemetry import Transitions, configure_logging
 from autoscaler.commands.ending import Ending
 from autoscaler.commands.report import whole
-from autoscaler.commands.wiring import Doors, controller, endpoint, from_files, from_objects, one_tick
+from autoscaler.commands.wiring import Doors, controller, endpoint, from_files, from_objects, one_tick, publishing
 from autoscaler.core.status import Status, document
 from autoscaler.refusal import Refusal
 from autoscaler.scheduling import TickLoop
 
 if TYPE_CHECKING:
+    from autoscaler.adapters.kubernetes import Election
     from autoscaler.apps.feed import Feed
     from autoscaler.apps.probes import Pulse
+    from autoscaler.apps.states import States
 
 log = logging.getLogger(__name__)
 
@@ -43,21 +45,25 @@ def run(
     lease: str | None,
     listen: str | None,
     port: int,
+    state_secret_file: Path | None,
     dry_run: bool,
     **prometheus: Any,
 ) -> None:
     """Tick until SIGTERM or SIGINT, with the live page beside it. Raises Refusal on bad input."""
     from autoscaler.apps.feed import Feed  # `tick` needs no web server
     from autoscaler.apps.probes import Pulse
+    from autoscaler.commands.telling import secret_of, states_of
 
     configure_logging()
     look_seldom_for_cycles()
-    prometheus_at = endpoint(**prometheus)
+    prometheus_at, secret = endpoint(**prometheus), secret_of(state_secret_file)
     doors = _doors(policies, namespaces, cluster, lease=lease, dry_run=dry_run)
+    states = states_of(doors.election, secret)
+    telling = publishing(doors, states)
     feed, metrics = Feed(), OwnMetrics(doors.beat_s)
     pulse = Pulse(max(doors.beat_s, prometheus_at.timeout_s))  # a tick may wait twice for a Prometheus that hangs
     fitter = ArimaFitter()
-    work = controller(doors, prometheus_at, (feed, metrics, Transitions()), fitter)
+    work = controller(doors, prometheus_at, (feed, metrics, Transitions()), fitter, telling)
     loop = TickLoop(metrics.timed(pulse.felt(_telling(doors.trouble, work.tick))), doors.beat_s)
     metrics.count_skipped(lambda: loop.skipped)
     metrics.count_fits(lambda: Fits(*astuple(fitter.counts)))
@@ -65,12 +71,16 @@ def run(
         metrics.count_written(doors.scribe.written)
     with ExitStack() as closing:
         closing.callback(fitter.close)
-        _serve(closing, feed, metrics, pulse, port, listen)
+        _serve(closing, feed, metrics, states, port)
+        if listen is not None:
+            _serve_cluster(closing, listen, metrics, pulse, states if secret else None, doors.election)
         ending = Ending()
         doors.start()
         work.warm()
         loop.start()
+        telling.start()
         ending.wait()
+        telling.stop()
         ended = loop.stop() and work.finish()
         if not ended:
             log.warning("a write was still in flight; it carries its precondition, and the Lease is left to run out")
@@ -87,19 +97,32 @@ def look_seldom_for_cycles() -> None:
     gc.set_threshold(MADE_BEFORE_A_LOOK)
 
 
-def _serve(closing: ExitStack, feed: Feed, metrics: OwnMetrics, pulse: Pulse, port: int, listen: str | None) -> None:
-    """The live page for this machine and, where asked for, metrics and probes for the cluster; both until `closing`."""
+def _serve(closing: ExitStack, feed: Feed, metrics: OwnMetrics, states: States, port: int) -> None:
+    """The live page for this machine, until `closing`."""
     from autoscaler.apps.live import create_app
     from autoscaler.apps.loopback import serve
-    from autoscaler.apps.probes import serve_probes
 
-    page = serve(create_app(feed, "pd-autoscaler", metrics=metrics.page), port=port, closing=feed.let_go)
+    def let_go() -> None:
+        feed.let_go()
+        states.let_go()
+
+    page = serve(create_app(feed, "pd-autoscaler", metrics=metrics.page, states=states), port=port, closing=let_go)
     closing.callback(page.stop)
     click.echo(f"live page: {page.url}", err=True)
-    if listen is not None:
-        probes = serve_probes(listen, pulse, metrics.page)
-        closing.callback(probes.stop)
-        click.echo(f"metrics and probes: {probes.url}", err=True)
+
+
+def _serve_cluster(
+    closing: ExitStack, listen: str, metrics: OwnMetrics, pulse: Pulse, states: States | None, election: Election | None
+) -> None:
+    """Metrics and probes for the cluster, and the states of fleets for its sidecars if they are given; until `closing`."""
+    from autoscaler.apps.probes import serve_probes
+    from autoscaler.commands.telling import announce, elsewhere
+
+    probes = serve_probes(listen, pulse, metrics.page, states, elsewhere(election))
+    closing.callback(probes.stop)
+    click.echo(f"metrics and probes: {probes.url}", err=True)
+    if states is not None:
+        announce(election, probes.url)
 
 
 def tick(policies: Sequence[Path], namespaces: Sequence[str], cluster: str, act: bool, as_json: bool, **prometheus: Any) -> None:

@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoscaler.adapters.clock import SystemClock
+from autoscaler.adapters.engines.gauges import EngineGauges
 from autoscaler.adapters.prometheus import GRACE_S, Endpoint, PrometheusPast, PrometheusSignals, load_profiles, queries_for
 from autoscaler.adapters.sim_cluster import SimulatedFleetClient
 from autoscaler.controller import Controller
 from autoscaler.errands import Daemons, Pace, spare
 from autoscaler.policy_file import load_policies
-from autoscaler.ports import Fitter, FleetGateway, Leadership, Managed, Roster, StatusSink
+from autoscaler.ports import Alone, Fitter, FleetGateway, Leadership, Managed, Roster, States, StatusSink
+from autoscaler.publishing import Publishing
 from autoscaler.refusal import Refusal
 from autoscaler.roster import FixedRoster, managed
 
@@ -124,7 +126,14 @@ def from_objects(cluster: str, namespaces: Sequence[str], *, lease: str | None =
     return Doors(objects, fleets, BEAT_S, election, scribe, conductor, objects.trouble)
 
 
-def controller(doors: Doors, prometheus: Endpoint, sinks: Sequence[StatusSink], fitter: Fitter) -> Controller:
+def publishing(doors: Doors, states: States) -> Publishing:
+    """What tells sidecars of the fleets behind these doors, while this process leads."""
+    return Publishing(states, EngineGauges(), doors.election or Alone(), SystemClock().now)
+
+
+def controller(
+    doors: Doors, prometheus: Endpoint, sinks: Sequence[StatusSink], fitter: Fitter, telling: Publishing | None = None
+) -> Controller:
     """The controller behind these doors, for as long as it runs."""
     signals = PrometheusSignals(prometheus, load_profiles(), grace_s=GRACE_S)
     own: tuple[StatusSink, ...] = () if doors.scribe is None else (doors.scribe,)
@@ -139,6 +148,7 @@ def controller(doors: Doors, prometheus: Endpoint, sinks: Sequence[StatusSink], 
         pace=Pace(Daemons(), doors.beat_s, spare=spare()),
         fitter=fitter,
         past=PrometheusPast(prometheus),
+        publishing=telling,
     )
 
 

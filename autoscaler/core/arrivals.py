@@ -6,13 +6,17 @@ picture is newer than they are: `Own`, gathered in slots of SLOT_S so that no bu
     work_s     seconds of prefill that still wait; what is predicted to be computed by now waits no longer
     requests   and tokens: what will come to decode; all of it, computed or not, since the picture has none of it
 
+An arrival and a burden are named tuples, for each verdict makes both: one takes 0.3 us to make, a frozen dataclass 1.2.
+
 What the other sidecars let in meanwhile is estimated from it (core/outlook.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import NamedTuple
 
 from autoscaler.core.fleet import SloKind
 from autoscaler.core.qos import NOBODY, Mix
@@ -20,8 +24,7 @@ from autoscaler.core.qos import NOBODY, Mix
 SLOT_S = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A request at the door. Tokens, None where nobody knows: then it is taken for the mean one. `output_tokens` is how long
     it may get; `qos` names its class; `asked_s` are promises that its client asks for, already clamped to the class.
     """
@@ -30,11 +33,10 @@ class Arrival:
     uncached_tokens: float | None = None
     output_tokens: float | None = None
     qos: str = ""
-    asked_s: Mapping[SloKind, float] = field(default_factory=dict)
+    asked_s: Mapping[SloKind, float] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Burden:
+class Burden(NamedTuple):
     """What a request, or several, bring: prefill seconds, KV tokens in decode, and when they are predicted to be computed."""
 
     work_s: float
@@ -70,11 +72,11 @@ class Own:
         """Somebody of this class asked, whatever the answer."""
         return replace(self, mix=self.mix.asked(qos, now))
 
-    def since(self, seen_s: float) -> Own:
-        """Without what a picture of `seen_s` shows. A slot that had begun by then is shown as a whole: at most SLOT_S is lost."""
-        if not self.slots or self.slots[0].at_s > seen_s:
-            return self
-        return replace(self, slots=tuple(slot for slot in self.slots if slot.at_s > seen_s))
+    def since(self, seen_s: float, share: float = 1.0) -> Own:
+        """Without what a picture of `seen_s` shows, now that `share` of the fleet's arrivals come by here. A slot that had begun
+        by then is shown as a whole: at most SLOT_S is lost.
+        """
+        return Own(tuple(slot for slot in self.slots if slot.at_s > seen_s), replace(self.mix, share=share))
 
     def unseen(self, seen_s: float, now: float) -> Burden:
         """All of it that a picture of `seen_s` does not show; `work_s` only of what is not computed by `now`."""

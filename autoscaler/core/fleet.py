@@ -73,7 +73,8 @@ class Phase(StrEnum):
 class Replica:
     """One serving instance. `name` is its (leader) pod; `since_s` is when it entered its phase, on the clock of `now`;
     `born_s` when its first pod was made, None where that is not known. A replica made anew under its old name is born anew.
-    `moved_s` is when it was last taken in or out of a role; None: never.
+    `moved_s` is when it was last taken in or out of a role; None: never. `address`: where its engine answers, an IP address
+    with or without a port; empty where that is not known.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Replica:
     since_s: float
     born_s: float | None = None
     moved_s: float | None = None
+    address: str = ""
 
 
 class Lack(StrEnum):

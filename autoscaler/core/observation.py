@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from autoscaler.core.door import Door
 from autoscaler.core.fleet import Fleet, Phase, Role
 
 
@@ -150,8 +151,9 @@ class Traffic:
     """What users send. `offered_rps` is what arrives, not what completes; `source` says how it was had.
 
     `prompt_tokens` is the whole prompt, cached part included: that is what occupies KV in decode. `rejected_rps` was turned
-    away before it could be counted in `offered_rps`, first attempts only. `held` requests wait in the gateway, in front of all
-    pods; `direct_share` (0..1) of those that pass it go to decode without a prefill pod.
+    away before it could be counted in `offered_rps`: first attempts only, less those that were let in at a later one. `held`
+    requests wait in the gateway, in front of all pods; `direct_share` (0..1) of those that pass it go to decode without a prefill
+    pod. `door`: what sidecars say, for people to see; None where none does.
     """
 
     offered_rps: Reading = NOT_ASKED
@@ -161,6 +163,7 @@ class Traffic:
     rejected_rps: Reading = NOT_ASKED
     held: Reading = NOT_ASKED
     direct_share: Reading = NOT_ASKED
+    door: Door | None = None
 
 
 @dataclass(frozen=True, slots=True)

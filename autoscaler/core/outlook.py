@@ -1,11 +1,12 @@
-"""When would a request that comes now see its first token, and how fast would the others follow?
+"""What does whoever comes now find before them?
 
 From a picture of the fleet (`Standing`), and what this sidecar let in since. Of the phase that queues, with x prompts there,
 each of S seconds, and n replicas, a newcomer begins when x - n + 1 of them have ended, one every S/n:
 
     wait = max(0, (x - n + 1) S) / n      the work of those that wait being known by their tokens, S for those in work
 
-What was there drains by n seconds of work a second until now. TTFT = wait + own prefill + hand-off + room + one step as now.
+What was there drains by n seconds of work a second until now. The wait told is outlasted with the chance 1 - `sureness` (0.5:
+the mean): the work of W prompts of cv2 and of those in work spreads by S sqrt(W cv2 + running) / n.
 
 Of the phase that shares steps three strategies make three crowds (Mooncake, arXiv 2407.00079 section 7):
 
@@ -16,22 +17,15 @@ Of the phase that shares steps three strategies make three crowds (Mooncake, arX
                  the part (1 - exp(-j / t_d)) / (j / t_d) has not left again
 
 Requests are not told apart: t_d is one number for the fleet, a running estimate. Answers' lengths are spread about
-exponentially, hence the exponent. An even share of the crowd and its KV tokens, and the newcomer, which its replica holds
-whole, make the step time that is TPOT. Where they exceed what decode holds, a prompt waits for `room`: until enough have
-left, t_d ln(excess).
-
-The wait told is outlasted with the chance 1 - `sureness` (0.5: the mean): the work of W prompts of cv2 and of those in work
-spreads by S sqrt(W cv2 + running) / n. TPOT is a mean over a whole answer, in which chance evens out: it is told as expected.
+exponentially, hence the exponent. The j that counts is that of a mean prompt: while a long one is computed others come and
+fill what leaves. Judged by its own, on Mooncake's conversations at twice their rate the mean prompt let in rose from 13,500
+to 28,000 tokens in six minutes, for hardly any but long ones got in.
 
 What the other sidecars let in since the picture nobody has told yet. By a share of 1/16 one admission here stands for sixteen,
 which is a wild guess; so the pace at which the fleet let in before is weighed against it, in the proportion PRIOR : share. With
 16 sidecars on a ramp to twice what a fleet carries 19,200 promises were kept so, and 16,900 by the share alone.
 
-More load never makes TTFT shorter. Nor does more load in decode make TPOT shorter; more in prefill may, since it postpones the
-join, and decode has emptied further by then. That is what `predictive` knows and `early` does not. The join that counts for
-TPOT is that of a mean prompt: while a long one is computed others come and fill what leaves. Judged by its own join, on
-Mooncake's conversations at twice their rate the mean prompt let in rose from 13,500 to 28,000 tokens in six minutes, for
-hardly any but long ones got in.
+All of this is the same for everybody who comes at one moment (`Ahead`); core/expected.py adds what one request brings.
 """
 
 from __future__ import annotations
@@ -43,9 +37,9 @@ from enum import StrEnum
 from functools import lru_cache
 from statistics import NormalDist
 
-from autoscaler.core.arrivals import Arrival, Burden, Own
-from autoscaler.core.capacity import KV_USABLE, Shape
-from autoscaler.core.fleet import ROLE_FACTS, Role, Sizing, SloKind
+from autoscaler.core.arrivals import Burden, Own
+from autoscaler.core.capacity import Shape
+from autoscaler.core.fleet import ROLE_FACTS, Role, Sizing
 from autoscaler.core.profile import ReplicaProfile
 
 PRIOR = 0.25  # what the fleet's past pace is worth beside this sidecar's own admissions: as much as those of a quarter
@@ -106,23 +100,29 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
-    """What a request has to expect. By kind of promise: seconds expected (a kind that the strategy does not look at is
-    missing), its own seconds with nobody else there, and the seconds from which the phase's fullness counts: its own where
-    work queues, the mean request's where it is shared, or long prompts would be allowed a fuller phase than short ones.
-    `idle`: phases in which a replica has nothing to do.
+class Ahead:
+    """What whoever comes at `now` finds. `work_s`: seconds of prefill, of all replicas together, until one begins, as expected
+    (below 0 where more replicas are free than prompts there), and `spread_s`, its standard deviation. `crowd`: the requests and
+    KV tokens that count in the phase that shares steps; None: the strategy does not look. `idle`: phases in which a replica
+    has nothing to do.
     """
 
-    expected_s: Mapping[SloKind, float]
-    alone_s: Mapping[SloKind, float]
-    floor_s: Mapping[SloKind, float]
-    burden: Burden
-    idle: frozenset[Role] = field(default_factory=frozenset)
+    standing: Standing
+    profile: ReplicaProfile
+    now: float
+    work_s: float
+    spread_s: float
+    crowd: tuple[float, float] | None
+    idle: frozenset[Role]
+
+    def wait_s(self, sureness: float) -> float:
+        """Seconds until a prefill begins, with this chance (0..1, both excluded)."""
+        return max(0.0, self.work_s + deviates(sureness) * self.spread_s) / self.standing.by_law[Sizing.QUEUE].serving
 
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What a strategy may look at: both crowds, what no picture shows, seconds until the prefill begins, and now."""
+    """What a strategy may look at: both crowds, what no picture shows, seconds until a prefill begins, and now."""
 
     line: Crowd
     batch: Crowd
@@ -133,61 +133,22 @@ class _Sight:
     now: float
 
 
-def outlook(
-    arrival: Arrival, standing: Standing, profile: ReplicaProfile, own: Own, now: float, way: tuple[Strategy, float]
-) -> Outlook:
-    """What it has to expect from `now` on. `way`: the strategy, and the chance with which what is told is kept. `profile` is the
-    standing's, which is known to be there. ZeroDivisionError where a role has no replica that serves: ask no such thing.
+def ahead(standing: Standing, profile: ReplicaProfile, own: Own, strategy: Strategy, now: float) -> Ahead:
+    """What is found at `now`. `profile` is the standing's, which is known to be there. ZeroDivisionError where a role has no
+    replica that serves: ask no such thing.
     """
-    shape, line, batch = standing.shape, standing.by_law[Sizing.QUEUE], standing.by_law[Sizing.BATCH]
-    strategy, replicas = way[0], batch.serving
-    prompt, uncached, output = _size(arrival, shape)
+    line, batch = standing.by_law[Sizing.QUEUE], standing.by_law[Sizing.BATCH]
     unseen = _unseen(standing, own, now)
-    wait_s = _wait_s(line, unseen, profile, shape, deviates(way[1]), now)
-    own_s, handed_s = profile.prefill_time_s(uncached), profile.transfer_time_s(prompt) + standing.handoff_s
-    first_s = profile.step_time_s(1.0, prompt)
-    alone_s = {SloKind.TTFT: own_s + handed_s + first_s, SloKind.TPOT: first_s}
-    floor_s = {SloKind.TTFT: alone_s[SloKind.TTFT], SloKind.TPOT: profile.step_time_s(1.0, shape.prompt_tokens)}
-    expected_s = {SloKind.TTFT: wait_s + own_s + handed_s}
-    expected_s[SloKind.TTFT] += profile.step_time_s(batch.running / replicas + 1, batch.resident_tokens / replicas + prompt)
-    there = _CROWDS[strategy](_Sight(line, batch, unseen, standing, profile, wait_s, now))
-    if there is not None:
-        requests, tokens = there
-        expected_s[SloKind.TTFT] += _room_s(requests, tokens, prompt + output, profile, replicas, standing.stay_s)
-        expected_s[SloKind.TPOT] = profile.step_time_s(requests / replicas + 1, tokens / replicas + prompt)
+    work_s, spread_s = _line_s(line, unseen, profile, standing.shape, now)
+    sight = _Sight(line, batch, unseen, standing, profile, max(0.0, work_s) / line.serving, now)
     idle = frozenset([role for role, crowd in standing.crowds.items() if crowd.idle > unseen.requests])
-    return Outlook(expected_s, alone_s, floor_s, Burden(own_s, prompt + output / 2, now + wait_s + own_s), idle)
-
-
-def long_alone_s(standing: Standing, profile: ReplicaProfile, quantile: float) -> Mapping[SloKind, float]:
-    """Seconds that the prompt of this quantile (0..1) of all lengths takes with nobody else there, by kind of promise. Lengths
-    are lognormal, with the mean and cv2 of the shape, as in core/capacity.py.
-    """
-    longer, shape = _longer(standing.shape.cv2, quantile), standing.shape
-    prompt, first_s = longer * shape.prompt_tokens, profile.step_time_s(1.0, longer * shape.prompt_tokens)
-    handed_s = profile.transfer_time_s(prompt) + standing.handoff_s
-    return {SloKind.TTFT: profile.prefill_time_s(longer * shape.uncached_tokens) + handed_s + first_s, SloKind.TPOT: first_s}
-
-
-@lru_cache(maxsize=256)
-def _longer(cv2: float, quantile: float) -> float:
-    """The quantile of a lognormal length, in means; no less than the mean."""
-    sigma2 = math.log(1 + cv2)
-    return max(1.0, math.exp(math.sqrt(sigma2) * deviates(quantile) - sigma2 / 2))
+    return Ahead(standing, profile, now, work_s, spread_s, _CROWDS[strategy](sight), idle)
 
 
 @lru_cache(maxsize=64)
 def deviates(sureness: float) -> float:
     """How many standard deviations above the mean keep a promise with this chance (0..1, both excluded)."""
     return NormalDist().inv_cdf(sureness)
-
-
-def _size(arrival: Arrival, shape: Shape) -> tuple[float, float, float]:
-    """Prompt, its cache-missed part and output; what nobody knows is the mean's, of a known prompt in proportion."""
-    prompt, uncached, output = arrival.prompt_tokens, arrival.uncached_tokens, arrival.output_tokens
-    whole = shape.prompt_tokens if prompt is None else prompt
-    missed = whole * shape.uncached_tokens / shape.prompt_tokens if uncached is None else uncached
-    return whole, missed, shape.output_tokens if output is None else output
 
 
 def _unseen(standing: Standing, own: Own, now: float) -> Burden:
@@ -210,7 +171,7 @@ def _times(burden: Burden, factor: float) -> Burden:
     return Burden(burden.work_s * factor, burden.tokens * factor, burden.end_s, burden.requests * factor)
 
 
-def _wait_s(line: Crowd, unseen: Burden, profile: ReplicaProfile, shape: Shape, z: float, now: float) -> float:
+def _line_s(line: Crowd, unseen: Burden, profile: ReplicaProfile, shape: Shape, now: float) -> tuple[float, float]:
     replicas, mean_s = line.serving, profile.mean_prefill_time_s(shape.uncached_tokens, shape.cv2)
     a0, a1, a2 = profile.prefill_s
     work_s = line.running * mean_s
@@ -218,8 +179,8 @@ def _wait_s(line: Crowd, unseen: Burden, profile: ReplicaProfile, shape: Shape, 
         tokens = line.waiting_tokens
         work_s += a0 * line.waiting + a1 * tokens + a2 * tokens * tokens / line.waiting * (1 + shape.cv2)
     left_s = max(0.0, work_s - replicas * max(0.0, now - line.seen_s)) + unseen.work_s
-    left_s += z * mean_s * math.sqrt((line.waiting + unseen.requests) * shape.cv2 + line.running)
-    return max(0.0, left_s + (1 - replicas) * mean_s) / replicas
+    spread_s = mean_s * math.sqrt((line.waiting + unseen.requests) * shape.cv2 + line.running)
+    return left_s + (1 - replicas) * mean_s, spread_s
 
 
 def _nobody(_: _Sight) -> None:
@@ -244,14 +205,6 @@ def _there_then(sight: _Sight) -> tuple[float, float]:
     brought = line.resident_tokens + line.running * shape.output_tokens / 2 + (line.waiting + batch.waiting) * each
     requests = batch.running * stays + (line.waiting + line.running + batch.waiting + unseen.requests) * meanwhile
     return requests, batch.resident_tokens * stays + (brought + unseen.tokens) * meanwhile
-
-
-def _room_s(requests: float, tokens: float, own_tokens: float, profile: ReplicaProfile, replicas: int, stay_s: float) -> float:
-    """Until enough have left for one more, by KV and by sequences; what no empty pool would hold waits for nothing."""
-    room = KV_USABLE * profile.kv_tokens * replicas - own_tokens
-    seats = profile.max_seqs * replicas - 1.0
-    excess = max(tokens / room if room > 0 else 0.0, requests / seats if seats > 0 else 0.0)
-    return stay_s * math.log(excess) if excess > 1 else 0.0
 
 
 _CROWDS: Mapping[Strategy, Callable[[_Sight], tuple[float, float] | None]] = {

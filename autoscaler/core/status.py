@@ -16,6 +16,7 @@ from typing import Any
 from autoscaler.core.action import Action, Flip, Mode, Outcome, Plan
 from autoscaler.core.conditions import Condition, conditions, held
 from autoscaler.core.decide import HITS, REQUESTS, Decision
+from autoscaler.core.door import Door
 from autoscaler.core.explain import TrafficView, traffic_view
 from autoscaler.core.fleet import Ended, Flipping, Role, SloKind
 from autoscaler.core.observation import Known, Observation
@@ -31,8 +32,8 @@ FORMAT = 1
 class Status:
     """One fleet after one tick. `gpu_budget` in GPUs; None: no budget. `flips` are those under way, the oldest first; `ended`
     drains and flips that are over since the last tick. `asleep`: every pool is asked for nothing; `idle_s`: for how long nobody
-    has asked for anything, None where somebody has or that is not known. `state` is what to keep for the next leader; None:
-    leave what is kept alone.
+    has asked for anything, None where somebody has or that is not known. `rejected_rps` were turned away and are load beside
+    `offered_rps`, `door` is what sidecars say of it. `state` is what to keep for the next leader; None: leave what is kept alone.
     """
 
     key: str
@@ -52,6 +53,8 @@ class Status:
     ended: tuple[Ended, ...] = ()
     asleep: bool = False
     idle_s: float | None = None
+    rejected_rps: float | None = None
+    door: Door | None = None
 
 
 def status_of(observation: Observation, decision: Decision, outcomes: tuple[Outcome, ...], policy: Policy) -> Status:
@@ -74,6 +77,8 @@ def status_of(observation: Observation, decision: Decision, outcomes: tuple[Outc
         flips=fleet.flips,
         ended=fleet.ended,
         asleep=all(pool.desired == 0 for pool in fleet.pools.values()),
+        rejected_rps=traffic.rejected_rps.value if isinstance(traffic.rejected_rps, Known) else None,
+        door=traffic.door,
         idle_s=None if memory.idle_since_s is None else max(0.0, observation.now - memory.idle_since_s),
     )
 
@@ -110,11 +115,17 @@ def document(status: Status) -> dict[str, Any]:
             "ended": [asdict(one) for one in status.ended],
             "asleep": status.asleep,
             "idle_s": status.idle_s,
+            "rejected_rps": status.rejected_rps,
+            "door": _told(status.door) if status.door else None,
             "conditions": [asdict(condition) for condition in status.conditions],
             "findings": [asdict(finding) for finding in status.plan.findings],
         }
     )
     return plain
+
+
+def _told(door: Door) -> dict[str, Any]:
+    return {"mode": door.mode, "verdicts": [asdict(one) for one in door.rates()], "hindsight": door.hindsight}
 
 
 def _deeds(status: Status, kind: type[Action | Flip]) -> list[dict[str, Any]]:

@@ -146,7 +146,7 @@ def signals() -> tuple[str, ...]:
     """Every signal any metric profile tells, as a policy names it: pods.waiting, prefill.latency, traffic.offered_rps."""
     names: dict[str, None] = {}
     for _, file in _shipped("metric_profiles"):
-        sections = {"pods": file.get("pods", {}), **file.get("roles", {}), "traffic": file["traffic"]}
+        sections = {"pods": file.get("pods", {}), **file.get("roles", {}), "traffic": file.get("traffic", {})}
         names |= {f"{section}.{signal}": None for section, queries in sections.items() for signal in queries}
     return tuple(name for name in names if name != "traffic.source")
 

@@ -66,11 +66,10 @@ class Answers:
             made = self._made[key] = _admission(skin, verdict, [])  # as few as the policy has classes, times the reasons
         return made
 
-    def rejected(self, skin: Skin, verdict: Verdict, status: int, may_retry: bool, predict: bool) -> Answer:
-        """Turn it away."""
-        spread = 1 + JITTER * (2 * self._chance() - 1)
-        wait_s = min(RETRY_MOST_S, max(RETRY_LEAST_S, (verdict.wait_s or 0.0) * spread))
-        whole_s = math.ceil(wait_s)
+    def rejected(self, skin: Skin, verdict: Verdict, wait_s: float, how: tuple[int, bool], predict: bool) -> Answer:
+        """Turn it away, for so many seconds. `how`: with which status, and whether it may retry."""
+        wait_s = min(RETRY_MOST_S, max(RETRY_LEAST_S, wait_s * (1 + JITTER * (2 * self._chance() - 1))))
+        whole_s, (status, may_retry) = math.ceil(wait_s), how
         key = (skin.refuses_with or status, verdict.why, verdict.qos, may_retry, whole_s)
         made = self._refusals.get(key)
         if made is None:

@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 
+from autoscaler.core.breaker import breakers
 from autoscaler.core.fleet import Role
 from autoscaler.core.outlook import Standing
-from autoscaler.core.rejection import RejectionMode, Rules, breakers
+from autoscaler.core.rejection import RejectionMode, Rules
 from autoscaler.sidecar.headers import Reader
 from autoscaler.sidecar.state import Heard, ServedText, standing
 

@@ -13,7 +13,8 @@ anew goes on from its predecessor's row: counters never fall.
     pdautoscaler_sidecar_state_age_seconds          of the picture that this worker judges by
     pdautoscaler_sidecar_shadow_share               what shadow mode tells (ledger.py): `what` and the `end` of the range
 
-`namespace` and `model_name` are the fleet's by the state; classes are the policy's. Nothing a client writes becomes a label.
+`namespace` and `model_name` are the fleet's by the state; classes are the policy's, each told from 0 on: Prometheus sees no
+increase in a series that begins at 50. Nothing a client writes becomes a label.
 """
 
 from __future__ import annotations
@@ -94,12 +95,8 @@ class Rows:
 
 def counts(ledger: Ledger, board: Board) -> Counts:
     """What one worker has counted, by metric and labels."""
-    picture = board.picture
-    fleet: Labels = (
-        ("namespace", picture.namespace if picture else ""),
-        ("model_name", picture.model_name if picture else ""),
-    )
-    found: Counts = {}
+    fleet, found = _fleet(board), Counts()
+    untouched = dict.fromkeys(board.picture.rules.classes, 0.0) if board.picture else {}
     for (mode, admit, why, qos, _), count in tuple(ledger.verdicts.items()):
         labels = (*fleet, ("mode", mode), ("decision", "admit" if admit else "reject"), ("reason", why), ("class", qos))
         _add(found, {("decisions_total", labels): count})
@@ -109,10 +106,15 @@ def counts(ledger: Ledger, board: Board) -> Counts:
         "readmitted_requests_total": ledger.total(admitted=True, again=True),
     }
     for name, by_class in rows.items():
-        _add(found, {(name, (*fleet, ("class", qos))): value for qos, value in by_class.items()})
+        _add(found, {(name, (*fleet, ("class", qos))): value for qos, value in {**untouched, **by_class}.items()})
     for what, value in (("question", ledger.unreadable), ("state", board.unreadable), ("fault", ledger.faults)):
         _add(found, {("unreadable_total", (("what", what),)): value})
     return found
+
+
+def _fleet(board: Board) -> Labels:
+    picture = board.picture
+    return ("namespace", picture.namespace if picture else ""), ("model_name", picture.model_name if picture else "")
 
 
 def text(found: Counts, ledger: Ledger, board: Board, now: float) -> str:
@@ -129,10 +131,11 @@ def _gauges(hindsight: Hindsight | None, board: Board, now: float) -> Iterator[t
         for mode in RejectionMode:
             yield ("mode", (("mode", mode.value),)), float(mode is picture.mode)
     if hindsight is not None:
-        yield ("shadow_share", (("what", "rejected"), ("end", "both"))), hindsight.rejected
+        fleet = _fleet(board)
+        yield ("shadow_share", (*fleet, ("what", "rejected"), ("end", "both"))), hindsight.rejected
         for what, ends in (("could_be_served", hindsight.could_be_served), ("missed", hindsight.missed)):
             for end, value in zip(("least", "most"), ends, strict=True):
-                yield ("shadow_share", (("what", what), ("end", end))), value
+                yield ("shadow_share", (*fleet, ("what", what), ("end", end))), value
 
 
 def _lines(found: Mapping[tuple[str, Labels], float], kind: str) -> Iterable[str]:

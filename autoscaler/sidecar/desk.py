@@ -1,8 +1,13 @@
 """How does a request become an answer?
 
-    headers and body -> Arrival -> core.rejection.judge on the latest picture -> count -> Answer
+    headers and body -> Arrival -> core.judge on the latest picture -> count -> Answer
 
 All of it runs in one thread, the event loop's, between two awaits: so what this sidecar let in (`Own`) is kept without a lock.
+
+Requests of one moment are judged by one look at what is ahead, and what they bring is put into `Own` at its end: to look and to
+remember anew for each would cost as much again as judging it. A moment ends after MOMENT_S, AT_ONCE requests, or BEHIND_S seconds
+of prefill per replica let in, which is by how much a wait may then be taken for too short: a small fleet keeps up with every
+request that is let in, a large one is asked too often. It ends too when the picture is too old to judge by.
 
 How long its answer gets is what a request may tell in `x-pda-output-tokens`. Its `max_tokens` is no such thing: clients set it to
 what the model can do. It only says that the answer is not longer, which matters where the mean is. Without its length a
@@ -11,13 +16,15 @@ prompt is judged by its bytes; without those it is taken for the mean one.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from autoscaler.core.arrivals import Arrival, Burden, Own
 from autoscaler.core.fleet import Sizing
-from autoscaler.core.rejection import RejectionMode, Verdict, Why, judge, remembered
+from autoscaler.core.judge import Moment, judge, look, remembered
+from autoscaler.core.rejection import RejectionMode, Verdict, Why
 from autoscaler.sidecar.answers import Answer, Answers
 from autoscaler.sidecar.board import Board, Picture
 from autoscaler.sidecar.bodies import BYTES_PER_TOKEN, NOTHING_KNOWN, Question, longest_answer, possible, question
@@ -27,20 +34,14 @@ from autoscaler.sidecar.skins import Reads, Skin
 from autoscaler.sidecar.turns import Turns
 
 LENGTH = b"content-length"
-# `Own` may be behind by requests of one moment: so long, so many, and so many seconds of prefill per replica, which is by how
-# much a wait may then be taken for too short. A small fleet keeps up with every request, a large one is asked too often.
 MOMENT_S, AT_ONCE, BEHIND_S = 0.005, 64, 0.02
 UNJUDGED = Verdict(True, Why.NO_STATE, "")
 
 
 @dataclass(slots=True)
 class _Fresh:
-    """Requests of one moment and class that are not in `Own` yet: how many, and what those of them that were let in bring."""
+    """What those bring that were let in at this moment, of one class and served in one."""
 
-    asked: str
-    qos: str
-    at_s: float
-    count: int = 0
     work_s: float = 0.0
     tokens: float = 0.0
     end_s: float = 0.0
@@ -53,7 +54,10 @@ class Desk:
     def __init__(self, board: Board, ledger: Ledger, answers: Answers, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._board, self._ledger, self._answers, self._monotonic = board, ledger, answers, monotonic
         self._own, self._turns = Own(), Turns()
-        self._fresh: _Fresh | None = None
+        self._moment: Moment | None = None
+        self._ends_s = self._behind_s = 0.0
+        self._count = 0
+        self._fresh: dict[tuple[str, str], _Fresh] = {}
         self._seen: Picture | None = None
 
     def answer(self, skin: Skin, headers: Headers, body: bytes) -> Answer:
@@ -81,47 +85,60 @@ class Desk:
         if verdict.admit:
             return self._answers.admitted(skin, verdict, predict)
         may_retry = picture.rules.class_named(verdict.qos).may_retry
-        if may_retry:
-            verdict = replace(verdict, wait_s=self._turns.wait_s(verdict, picture.standing, now))
-        return self._answers.rejected(skin, verdict, picture.status, may_retry, predict)
+        wait_s = self._turns.wait_s(verdict, picture.standing, now) if may_retry else verdict.wait_s or 0.0
+        return self._answers.rejected(skin, verdict, wait_s, (picture.status, may_retry), predict)
 
     def _judged(self, arrival: Arrival, picture: Picture, again: bool, now: float) -> Verdict:
-        mode, rules, shape = picture.mode, picture.rules, picture.standing.shape
+        mode, rules = picture.mode, picture.rules
+        asked = arrival.qos or rules.default
         if mode is RejectionMode.OFF:
-            verdict = UNJUDGED
+            verdict = Verdict(True, Why.OFF, asked)
         else:
-            verdict = judge(arrival, picture.standing, self._own, rules, now)
-            self._remember(verdict, arrival.qos or rules.default, picture, now)
-        tokens = shape.prompt_tokens if arrival.prompt_tokens is None else arrival.prompt_tokens
+            verdict = judge(arrival, self._look(picture, now))
+            self._remember(verdict, asked, picture)
+        tokens = picture.standing.shape.prompt_tokens if arrival.prompt_tokens is None else arrival.prompt_tokens
         self._ledger.count(mode, verdict, again, tokens, now)
         return verdict
 
-    def _remember(self, verdict: Verdict, asked: str, picture: Picture, now: float) -> None:
-        """Put it into `Own`, with others of its class and of the same moment: one by one would cost half as much as judging."""
-        last, burden = self._fresh, verdict.burden
-        if last is None or last.asked != asked or last.qos != verdict.qos or last.count >= AT_ONCE or now - last.at_s >= MOMENT_S:
+    def _look(self, picture: Picture, now: float) -> Moment:
+        """What is ahead at this moment."""
+        moment = self._moment
+        if moment is None or not moment.now <= now < self._ends_s:
             self._fold()
-            self._fresh = last = _Fresh(asked, verdict.qos, now)
-        last.count += 1
+            self._moment = moment = look(picture.standing, self._own, picture.rules, now)
+            stale_s = picture.standing.seen_s + picture.rules.max_age_s
+            self._ends_s = min(now + MOMENT_S, stale_s if stale_s > now else math.inf)
+        return moment
+
+    def _remember(self, verdict: Verdict, asked: str, picture: Picture) -> None:
+        """Put it with the others of this moment."""
+        key, burden = (asked, verdict.qos), verdict.burden
+        fresh = self._fresh.get(key)
+        if fresh is None:
+            fresh = self._fresh[key] = _Fresh()
+        self._count += 1
         if burden is not None and (verdict.admit or picture.mode is RejectionMode.SHADOW):
-            last.work_s += burden.work_s
-            last.tokens += burden.tokens
-            last.end_s = max(last.end_s, burden.end_s)
-            last.requests += burden.requests
-            if last.work_s > BEHIND_S * picture.standing.by_law[Sizing.QUEUE].serving:
-                self._fold()
+            fresh.work_s += burden.work_s
+            fresh.tokens += burden.tokens
+            fresh.end_s = max(fresh.end_s, burden.end_s)
+            fresh.requests += burden.requests
+            self._behind_s += burden.work_s
+        if self._count >= AT_ONCE or self._behind_s > BEHIND_S * picture.standing.by_law[Sizing.QUEUE].serving:
+            self._fold()
 
     def _fold(self) -> None:
-        last = self._fresh
-        if last is not None:
-            burden = Burden(last.work_s, last.tokens, last.end_s, last.requests) if last.requests else None
-            self._own = remembered(self._own, Verdict(True, Why.FITS, last.qos, burden=burden), last.asked, last.at_s)
-            self._fresh = None
+        """End the moment: what it brought goes into `Own`."""
+        if self._moment is not None:
+            for (asked, qos), fresh in self._fresh.items():
+                burden = Burden(fresh.work_s, fresh.tokens, fresh.end_s, fresh.requests) if fresh.requests else None
+                self._own = remembered(self._own, Verdict(True, Why.FITS, qos, burden=burden), asked, self._moment.now)
+            self._fresh.clear()
+            self._moment, self._count, self._behind_s = None, 0, 0.0
 
     def _turn_to(self, picture: Picture, now: float) -> None:
         self._seen = picture
         self._fold()
-        self._own = self._own.since(picture.standing.seen_s)
+        self._own = self._own.since(picture.standing.seen_s, picture.standing.share)
         self._ledger.look_back(picture.mode, picture.served, now)
 
     def _question(self, skin: Skin, body: bytes) -> Question:
@@ -136,7 +153,7 @@ def _as_if(verdict: Verdict, qos: str) -> Verdict:
     """The same request let in as it is, in its own class. The reason stays: it is what enforcing would have said."""
     if verdict.admit and verdict.max_tokens is None and verdict.qos == qos:
         return verdict
-    return replace(verdict, admit=True, max_tokens=None, qos=qos)
+    return verdict._replace(admit=True, max_tokens=None, qos=qos)
 
 
 def _arrival(skin: Skin, told: Told, asked: Question, headers: Headers, body: bytes, picture: Picture) -> Arrival:

@@ -1,7 +1,8 @@
 """How does a sidecar hear of the fleet within a second, and what when nobody answers?
 
-By a long poll in a thread of its own: GET URL?after=EPOCH-SEQUENCE&wait_s=20 is answered as soon as there is something newer,
-or with 204 when nothing was. Several URLs are leaders or their followers; the next one is tried when one fails, so a fail-over
+By a long poll in a thread of its own: GET URL?after=EPOCH-SEQUENCE&wait_s=5 is answered as soon as there is something newer,
+or with 204 when nothing was. A leader that reads engines has news every second, so a silence of WAIT_S + SPARE_S is one that was
+stopped or cut off. Several URLs are leaders or their followers; the next one is tried when one fails, so a fail-over
 costs one poll. Between tries it waits longer each time, up to BACK_OFF_S, and never less than PAUSE_S, so that a server which
 answers at once with what is known already costs nothing.
 
@@ -30,9 +31,9 @@ import urllib3
 from autoscaler.sidecar.board import Board
 from autoscaler.sidecar.state import Unreadable, read
 
-WAIT_S = 20.0
+WAIT_S = 5.0
 CONNECT_S = 2.0
-SPARE_S = 5.0  # beyond WAIT_S until an answer that does not come is given up
+SPARE_S = 3.0  # beyond WAIT_S until an answer that does not come is given up
 PAUSE_S = 0.05
 BACK_OFF_S = 5.0
 MOST_BYTES = 1 << 20

@@ -99,7 +99,7 @@ class Reader:
         return name if name is not None and name in self._classes else ""
 
     def _class(self, headers: Headers) -> str:
-        """The first class of the policy that the request belongs to: `core.qos.class_of` on bytes."""
+        """The first class of the policy that a header or the objective makes it one of; empty: the default."""
         told = self._objectives.get(_first(headers, OBJECTIVES) or b"", "")
         if not self._rules:
             return told

@@ -44,6 +44,9 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(pattern="^[!-~]{1,256}$")]  # it stands in a header of every answer
 Coefficients = tuple[Amount, Amount, Amount]
 
+# What holds where a document does not say: the core's own word, so that there is one.
+USUAL: Mapping[str, Any] = {field.name: field.default for kind in (Rules, Promise) for field in fields(kind)}
+
 
 class CrowdText(Struct, frozen=True):
     """One role's replicas and requests."""
@@ -102,7 +105,7 @@ class PromiseText(Struct, frozen=True):
     seconds: Positive
     least_s: Positive
     most_s: Positive
-    quantile: Annotated[float, Meta(gt=0, lt=1)] = 0.95
+    quantile: Annotated[float, Meta(gt=0, lt=1)] = USUAL["quantile"]
 
 
 class ClassText(Struct, frozen=True):
@@ -126,9 +129,9 @@ class RulesText(Struct, frozen=True):
     strategy: Strategy
     default: Name
     classes: Annotated[list[ClassText], Meta(min_length=1, max_length=64)]
-    margin: Annotated[float, Meta(gt=-1, le=100)] = 0.0
-    sureness: Annotated[float, Meta(ge=0.5, lt=1)] = 0.9
-    max_age_s: Annotated[float, Meta(gt=0, le=60)] = 2.0
+    margin: Annotated[float, Meta(gt=-1, le=100)] = USUAL["margin"]
+    sureness: Annotated[float, Meta(ge=0.5, lt=1)] = USUAL["sureness"]
+    max_age_s: Annotated[float, Meta(gt=0, le=60)] = USUAL["max_age_s"]
     status: int = 429
 
 

@@ -7,7 +7,7 @@ turned away before it. A slot is how long the fleet takes for one such request i
 the replicas that do it, or t_d over the residents of decode; a sidecar with a share of the load has that share of the slots.
 
 Of a burst of 400 requests within 5 s on a fleet that does 100 in that time, 399 are served in the end by clients that try three
-times; 176 if each is told only its verdict's wait, 165 if they are told nothing (tests/sidecar/test_retries.py). Turns are
+times; 176 if each is told only its verdict's wait, 164 if they are told nothing (tests/sidecar/test_retries.py). Turns are
 kept for MOST_WAIT_S ahead; who comes later than that is told MOST_WAIT_S.
 """
 

@@ -16,7 +16,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -26,7 +26,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, ThreadingWSGIServer, generate_latest
 
 from autoscaler.core.action import Flip, Outcome
-from autoscaler.core.fleet import Fleet, Role
+from autoscaler.core.fleet import Fleet, Pool, Role
 from autoscaler.simulator.cluster import SimulatedCluster
 from autoscaler.simulator.engine import Engine
 from autoscaler.simulator.exposition import gateway_families, replica_families
@@ -131,7 +131,14 @@ class RealTimeFleet:
         """The fleet as it stands, and the engine's time. Safe to call from any thread."""
         with self._lock:
             self._catch_up()
-            return self._engine.fleet(), self._engine.now
+            fleet, now = self._engine.fleet(), self._engine.now
+        return replace(fleet, pools={role: self._addressed(pool) for role, pool in fleet.pools.items()}), now
+
+    def _addressed(self, pool: Pool) -> Pool:
+        """With the address of each replica's page."""
+        pages = self._pages.copy()
+        replicas = (replace(one, address=pages[one.name].address) if one.name in pages else one for one in pool.replicas)
+        return replace(pool, replicas=tuple(replicas))
 
     def scale(self, role: Role, expected: int, replicas: int) -> bool:
         """Ask for `replicas` if `expected` is what is asked for now. Safe to call from any thread."""

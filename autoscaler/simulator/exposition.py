@@ -60,8 +60,11 @@ def gateway_families(metrics: GatewayMetrics, model: str) -> Iterator[Metric]:
     yield _gauge("llm_d_epp_request_running", "Requests in flight.", labels, metrics.running)
     for name, text, more, buckets in _GATEWAY_HISTOGRAMS:
         yield _histogram(name, text, {**labels, **more}, buckets(metrics), _go_spelling)
-    rejected, text = "pdautoscaler_sidecar_rejected_requests", "Requests turned away, each counted at its first try."
-    yield _counter(rejected, text, {"model_name": model}, metrics.turned_away_first)
+    for name, text, count in (
+        ("rejected", "Requests turned away at their first try.", metrics.turned_away_first),
+        ("readmitted", "Requests let in at a later try.", metrics.readmitted),
+    ):
+        yield _counter(f"pdautoscaler_sidecar_{name}_requests", text, {"model_name": model}, count)
 
 
 def _gauge(name: str, text: str, labels: Labels, value: float) -> Metric:

@@ -101,6 +101,7 @@ class Front:
             metrics.reject(first=job.attempt == 0)
             self._ended(job, Cause.REJECTED, now)
             return
+        metrics.readmitted += self._admit is not None and job.attempt > 0
         metrics.running += 1
         self.in_flight[request.id] = job
         self.enter(job, now)

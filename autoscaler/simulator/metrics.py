@@ -10,7 +10,8 @@ receives the prompt by transfer and computes only its last token again.
 
 Early rejection stands before the gateway, as the sidecar does: the gateway counts what it let through, and the sidecar's
 own counter (`pdautoscaler_sidecar_rejected_requests_total`) each request that was turned away at its first try. One that is
-let in at a later try is in both; that it counts twice overstates the load by at most what was rejected.
+let in at a later try is in both, so the sidecar counts it once more (`pdautoscaler_sidecar_readmitted_requests_total`), to be
+taken off again. It knows which try it is and not how the one before ended: one that was let in and failed counts, too.
 """
 
 from __future__ import annotations
@@ -152,17 +153,17 @@ class ReplicaMetrics:
 class GatewayMetrics:
     """The gateway's counters and histograms. A request counts when it arrives, each try anew, for the gateway knows no
     tries; its lengths count when it is answered. `turned_away` of the tries came no further than the sidecar, and
-    `turned_away_first` of these were first ones.
+    `turned_away_first` of these were first ones. `readmitted` requests it let in at a later try.
     """
 
     __slots__ = (
-        "arrived", "failed", "input_tokens", "output_tokens", "refused", "rejected", "running", "tpot_s", "ttft_s",
+        "arrived", "failed", "input_tokens", "output_tokens", "readmitted", "refused", "rejected", "running", "tpot_s", "ttft_s",
         "turned_away", "turned_away_first",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.arrived = self.refused = self.rejected = self.failed = self.running = 0
-        self.turned_away = self.turned_away_first = 0
+        self.turned_away = self.turned_away_first = self.readmitted = 0
         self.ttft_s, self.tpot_s = Buckets(GATEWAY_TTFT_EDGES_S), Buckets(GATEWAY_TPOT_EDGES_S)
         self.input_tokens = Buckets(tuple(map(float, GATEWAY_INPUT_EDGES)))
         self.output_tokens = Buckets(tuple(map(float, GATEWAY_OUTPUT_EDGES)))
@@ -171,6 +172,11 @@ class GatewayMetrics:
     def let_in(self) -> int:
         """Tries that came past the sidecar."""
         return self.arrived - self.turned_away
+
+    @property
+    def unseen(self) -> int:
+        """Requests that the gateway has not seen, as the sidecar tells it; those included whose client is about to try again."""
+        return self.turned_away_first - self.readmitted
 
     def reject(self, first: bool) -> None:
         """A try was turned away as it arrived."""

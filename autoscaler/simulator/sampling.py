@@ -8,7 +8,7 @@ scrapes nothing changes for the reader; a query at `now` sees the copies of the 
     service       the same, but only its count and sum: the edges that engines have for it tell nothing
     offered_rps   (newest - oldest) arrivals / the time between them at the gateway; without a gateway the requests
                   that the first role completed plus the change of its waiting + running, over the same time
-    rejected_rps  what the sidecar turned away at a first try, over the same time
+    rejected_rps  what the sidecar turned away at a first try less what it let in at a later one, over the same time
 
 A scrape shows `delay_s` after it was made (remote write, rule evaluation), with the age it has by then; between the two
 the reader sees the one before, of gauges, rates and latencies alike. The fleet itself, which replicas there are and in
@@ -169,7 +169,7 @@ class _Window:
 
     def _rejected_rps(self) -> Reading:
         old, new = self.scrapes[0].gateway, self.scrapes[-1].gateway
-        return Known((new.turned_away_first - old.turned_away_first) / self.span_s, self.age_s)
+        return Known(max(0.0, (new.unseen - old.unseen) / self.span_s), self.age_s)
 
     def _pods(self, role: Role) -> list[tuple[_PodCopy, _PodCopy]]:
         """First and last copy of each pod of a role that was scraped at least twice."""

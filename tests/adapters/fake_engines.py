@@ -114,16 +114,12 @@ class Engine:
 
 class Gateway:
     """The metrics of one endpoint picker for one model: per scrape, `arrivals` requests with these times to first token, none
-    of them held or sent past prefill; and of the sidecar before it, which turns `rejected` more away.
+    of them held or sent past prefill.
     """
 
-    def __init__(
-        self, model: str, arrivals: int, ttft_s: Sequence[float], unstreamed_s: Sequence[float], rejected: int = 0
-    ) -> None:
+    def __init__(self, model: str, arrivals: int, ttft_s: Sequence[float], unstreamed_s: Sequence[float]) -> None:
         self.registry = CollectorRegistry()
-        self._arrivals, self._ttft_s, self._unstreamed_s, self._rejected = arrivals, ttft_s, unstreamed_s, rejected
-        turned_away = Counter("pdautoscaler_sidecar_rejected_requests", "-", ["model_name"], registry=self.registry)
-        self._turned_away = turned_away.labels(model)
+        self._arrivals, self._ttft_s, self._unstreamed_s = arrivals, ttft_s, unstreamed_s
         labels = {"model_name": model, "target_model_name": model, "fairness_id": "default", "priority": "0"}
         self._requests = Counter("llm_d_epp_request", "-", list(labels), registry=self.registry).labels(**labels)
         names = [*labels, "streaming"]
@@ -139,7 +135,6 @@ class Gateway:
         """One scrape interval later."""
         self._requests.inc(self._arrivals)
         self._through_both.inc(self._arrivals)
-        self._turned_away.inc(self._rejected)
         for value in self._ttft_s:
             self._streamed.observe(value)
         for value in self._unstreamed_s:

@@ -12,8 +12,12 @@ from pathlib import Path
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from autoscaler.core.rejection import RejectionMode, Why
+from autoscaler.sidecar.counts import counts, text
+from autoscaler.sidecar.ledger import Ledger
 from tests.adapters.fake_engines import Engine
 from tests.adapters.prometheus_server import PLAIN, Show
+from tests.sidecar import states
 
 FOLDER = Path(__file__).parent.parent / "contracts" / "expositions"
 _SAMPLE = re.compile(r"(?P<series>[a-zA-Z_:][\w:]*(?:\{[^\n]*\})?) (?P<value>\S+)(?: \+(?P<growth>\S+))?")
@@ -40,6 +44,28 @@ def negotiated(engine: Engine) -> Show:
         engine.step()
         encode, kind = choose_encoder(accept)
         return kind, encode(registry)
+
+    return show
+
+
+def door(model: str, mode: RejectionMode, *, rejected: int, readmitted: int, namespace: str = "prod") -> Show:
+    """A sidecar's page, in the sidecar's own words. At every scrape it has let 30 requests more in at once, turned `rejected`
+    away at their first try for want of prefill, each of these once more, and let `readmitted` of them in at a third. In hindsight
+    between a tenth and a fifth of all could have been served.
+    """
+    ledger, board = Ledger(), states.board(0.0, fleet=f"{namespace}/{model}", model_name=model)
+    grows = {(True, Why.FITS, False): 30, (False, Why.TTFT, False): rejected, (False, Why.TTFT, True): rejected}
+    grows[True, Why.FITS, True] = readmitted
+
+    def show(accept: str) -> tuple[str, bytes]:
+        for (admit, why, again), more in grows.items():
+            key = (mode, admit, why, "free", again)
+            ledger.verdicts[key] = ledger.verdicts.get(key, 0) + more
+        page = text(counts(ledger, board), ledger, board, 0.0)
+        for end, share in (("least", 0.1), ("most", 0.2)):
+            labels = f'namespace="{namespace}",model_name="{model}",what="could_be_served",end="{end}"'
+            page += f"pdautoscaler_sidecar_shadow_share{{{labels}}} {share}\n"
+        return PLAIN, page.encode()
 
     return show
 

@@ -17,6 +17,7 @@ from autoscaler.adapters import own_metrics
 from autoscaler.adapters.own_metrics import OwnMetrics
 from autoscaler.core.action import Action, Mode, Outcome, Verdict
 from autoscaler.core.decide import Memory, decide
+from autoscaler.core.door import Door, Verdicts
 from autoscaler.core.fleet import Ended, Fleet, Flipping, Lack, Phase, Role, Shortage
 from autoscaler.core.observation import Gap, Observation, Signals
 from autoscaler.core.policy import Policy
@@ -351,6 +352,21 @@ def test_a_controller_that_hangs_does_not_look_like_news(page: Page) -> None:
 # What is documented
 
 
+DOOR = Door(
+    (Verdicts("shadow", True, "fits", "free", 40.0), Verdicts("shadow", False, "ttft", "free", 2.0)), {"missed": (0.0, 0.1)}
+)
+
+
+def test_whom_sidecars_turn_away_is_told_by_reason_and_class_and_nothing_where_there_is_none(page: Page) -> None:
+    page.report(replace(tick(), rejected_rps=2.0, door=DOOR))
+    assert page.of("rejected_requests_per_second") == 2
+    assert page.of("verdicts_per_second", mode="shadow", decision="reject", reason="ttft", **{"class": "free"}) == 2
+    ends = [page.of("hindsight_ratio", what="missed", end=end) for end in ("least", "most")]
+    assert ends == [0, 0.1]
+    page.report(tick())
+    assert {"pd_autoscaler_verdicts_per_second", "pd_autoscaler_hindsight_ratio"}.isdisjoint(page.samples())
+
+
 def full() -> OwnMetrics:
     """One that has something to tell under every name."""
     page = Page()
@@ -361,7 +377,7 @@ def full() -> OwnMetrics:
     }
     traffic = learned.traffic and replace(learned.traffic, cached_ahead=learned.traffic.requests)
     statuses = [
-        replace(learned, pools=pools, traffic=traffic, flips=(UNDER_WAY,), ended=(DRAINED,)),
+        replace(learned, pools=pools, traffic=traffic, flips=(UNDER_WAY,), ended=(DRAINED,), rejected_rps=2.0, door=DOOR),
         tick(key="models/quiet", wanted=policy(mode=Mode.RECOMMEND)),
     ]
     page.report(*statuses)

@@ -140,7 +140,7 @@ def test_every_signal_of_every_profile_has_a_shape() -> None:
     assert set(PROFILES) >= {"vllm", "llm-d"}
     for name, profile in PROFILES.items():
         assert set(profile.queries) <= set(SHAPES), name
-        assert profile.source, name
+        assert bool(profile.source) == (profile.scope != "sidecar"), name
 
 
 def test_a_gateway_tells_traffic_before_the_engine_and_the_fleets_own_query_before_both() -> None:
@@ -205,7 +205,7 @@ ENGINE = {"scope": "engine", "pods": dict.fromkeys(get_args(PodSignal), "x"), "t
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"scope": "router"}, ["scope: Input should be 'engine' or 'gateway'"]),
+        ({"scope": "router"}, ["scope: Input should be 'engine', 'gateway' or 'sidecar'"]),
         ({"role": {}}, ["role: Extra inputs are not permitted"]),
         ({"pods": {"waiting": "x", "running": "x"}}, ["pods.kv_usage: an engine profile must have it", "pods.age_s: an engine"]),
         ({"roles": {"decoder": {"latency": "x"}}}, ["roles.decoder: Input should be 'prefill' or 'decode'"]),
@@ -213,6 +213,9 @@ ENGINE = {"scope": "engine", "pods": dict.fromkeys(get_args(PodSignal), "x"), "t
         ({"roles": {"decode": {"latency": "$pod"}}}, ["decode.latency: placeholder $pod is unknown; did you mean $pods?"]),
         ({"traffic": {"source": "s"}}, ["traffic.offered_rps: must be there"]),
         ({"scope": "gateway"}, ["pods, roles: a gateway profile has only traffic"]),
+        ({"door": {"verdicts": "x"}}, ["door: only the sidecar's profile has it"]),
+        ({"scope": "sidecar"}, ["traffic, door: the sidecar's profile", "pods, roles: a sidecar profile has"]),
+        ({"scope": "sidecar", "pods": {}, "traffic": {}, "door": {"verdict": "x"}}, ["door.verdict: Input should be"]),
     ],
 )  # fmt: skip
 def test_a_profiles_faults_are_told_with_file_and_field(change: dict[str, object], told: list[str]) -> None:

@@ -20,9 +20,11 @@ from autoscaler.adapters.prometheus.client import PrometheusClient
 from autoscaler.adapters.prometheus.promql import deal, render
 from autoscaler.core.fleet import Role
 from autoscaler.core.observation import Gap, Gauges, Histogram, Known, Reading, Signals, Unknown
+from autoscaler.core.rejection import RejectionMode
 from autoscaler.ports import FleetScope
 from tests.adapters.conftest import StartPrometheus
 from tests.adapters.fake_engines import OLDER, Engine, Frozen, Gateway, Queues, Step
+from tests.adapters.fake_pages import door
 from tests.adapters.prometheus_server import Exporters, RealPrometheus, wait_until
 from tests.bench.prometheus_answers import CannedPrometheus
 from tests.fakes import merged
@@ -72,7 +74,11 @@ def populate(exporters: Exporters) -> None:
     for pod in ("frozen-p-0", "frozen-d-0"):
         add(exporters, pod, Frozen("frozen", time.time() - FROZEN_FOR_S))
     for model, pod in (("modern", "epp-0"), (STRANGE, "epp-1")):
-        add(exporters, pod, Gateway(model, 30, [0.3] * 9 + [4.5], unstreamed_s=[50.0] * 5, rejected=6))
+        add(exporters, pod, Gateway(model, 30, [0.3] * 9 + [4.5], unstreamed_s=[50.0] * 5))
+    # A sidecar of the fleet's namespace, another of a gateway's own, and one that only watches.
+    for name, model, mode in (("here", "modern", "enforce"), ("there", "modern", "enforce"), ("watching", "older", "shadow")):
+        page = door(model, RejectionMode(mode), rejected=6, readmitted=2)
+        exporters.add_page(f"sidecar-{name}", page, namespace="gateways" if name == "there" else "prod", pod=f"sidecar-{name}")
 
 
 def add(exporters: Exporters, pod: str, source: Engine | Gateway | Frozen) -> None:
@@ -187,10 +193,28 @@ def test_the_work_itself_is_told_by_its_mean_alone(signals: Mapping[str, Signals
     assert histogram(signals["older"].roles[Role.DECODE].service).mean == pytest.approx(0.022)  # by its older name
 
 
-def test_what_the_sidecar_turned_away_is_told_beside_what_arrived(signals: Mapping[str, Signals]) -> None:
+def test_who_is_let_in_at_a_later_try_is_not_counted_among_those_turned_away(signals: Mapping[str, Signals]) -> None:
+    """Each of two sidecars turns 6 away while 30 arrive, lets 2 of these in later, and is believed wherever it stands."""
     traffic = signals["modern"].traffic
-    assert known(traffic.rejected_rps) / known(traffic.offered_rps) == pytest.approx(6 / 30)
-    assert gap(signals["older"].traffic.rejected_rps) is Gap.MISSING  # no sidecar
+    assert known(traffic.rejected_rps) / known(traffic.offered_rps) == pytest.approx(2 * (6 - 2) / 30)
+
+
+def test_no_sidecar_tells_nothing_and_one_that_turns_nobody_away_tells_nought(signals: Mapping[str, Signals]) -> None:
+    assert gap(signals["strange"].traffic.rejected_rps) is Gap.MISSING
+    assert signals["strange"].traffic.door is None
+    assert known(signals["older"].traffic.rejected_rps) == 0
+
+
+def test_what_sidecars_say_of_their_verdicts_is_told_by_reason_and_class(signals: Mapping[str, Signals]) -> None:
+    enforced, watched = signals["modern"].traffic.door, signals["older"].traffic.door
+    assert enforced is not None
+    assert watched is not None
+    assert (enforced.mode, watched.mode) == ("enforce", "shadow")
+    no, yes = watched.rates()
+    assert [(one.admit, one.reason, one.qos) for one in (no, yes)] == [(False, "ttft", "free"), (True, "fits", "free")]
+    assert no.rps / yes.rps == pytest.approx(12 / 32)
+    assert enforced.rates()[0].rps / no.rps == pytest.approx(2, rel=0.5)
+    assert watched.hindsight == {"could_be_served": (0.1, 0.2)}
 
 
 def test_tokens_per_request_are_computed_ones_for_prefill_and_generated_ones_for_decode(signals: Mapping[str, Signals]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from autoscaler.apps.feed import Feed, Frame
 from autoscaler.core.action import Flip, Outcome, Verdict
+from autoscaler.core.door import Door, Verdicts
 from autoscaler.core.fleet import Role
 from autoscaler.core.reason import Reason
 from tests.apps.ticks import BUSY_RPS, FLEET, blind, report, status
@@ -67,6 +68,16 @@ def test_an_old_tick_keeps_its_findings_only_if_it_decided_something() -> None:
     frames = [read(frame)["status"] for frame in feed.history(FLEET)]
     assert [bool(frame["actions"]) for frame in frames] == [False, True, False, False]
     assert ["findings" in frame for frame in frames] == [False, True, False, True]
+
+
+def test_whom_sidecars_turn_away_is_told_of_the_newest_tick_and_how_many_of_all() -> None:
+    feed = Feed()
+    for now in (0.0, 15.0, 30.0):
+        verdict = Verdicts("enforce", False, "ttft", "free", 4.0)
+        feed.report(replace(status(now), rejected_rps=4.0, door=Door((verdict,))))
+    frames = [read(frame)["status"] for frame in feed.history(FLEET)]
+    assert ["door" in frame for frame in frames] == [False, False, True]
+    assert [frame["rejected_rps"] for frame in frames] == [4.0, 4.0, 4.0]
 
 
 def test_the_first_tick_of_all_is_explained_when_it_decides() -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from autoscaler.apps.live import STATIC
+from autoscaler.core.rejection import Why
 
 NODE = shutil.which("node")
 DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
@@ -71,6 +72,58 @@ def test_a_long_run_keeps_the_newest_2000_ticks() -> None:
 def test_roles_are_whatever_the_status_names_in_the_order_seen() -> None:
     frames = [frame(0.0, pools={"encode": POOL}), frame(15.0, pools={"decode": POOL, "encode": POOL})]
     assert history("h.roles", frames) == ["encode", "decode"]
+
+
+SHADOW: dict[str, Any] = {
+    "mode": "shadow",
+    "verdicts": [
+        {"mode": "shadow", "admit": False, "reason": "ttft", "qos": "free", "rps": 3.0},
+        {"mode": "shadow", "admit": True, "reason": "fits", "qos": "free", "rps": 37.0},
+    ],
+    "hindsight": {"rejected": [0.075, 0.075], "could_be_served": [0.05, 0.06], "missed": [0, 0]},
+}
+
+
+def door(**changes: Any) -> str:
+    """What is said of these sidecars."""
+    told = run("format.js", "page.doorStory(given)", given={"door": SHADOW | changes, "rejected_rps": 1.5})
+    return " ".join(told)
+
+
+def test_shadow_mode_says_what_enforcing_would_have_done_wrongly() -> None:
+    assert door() == (
+        "Mode shadow: everybody is let in; 7.5 % of 40 verdicts/s would turn a request away. Of all requests 5 % to 6 % would be "
+        "turned away though they could be served, 0 % let in and late all the same."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mode": None}, "Nobody asks now."),
+        ({"mode": "off"}, "Mode off: everybody is let in, unjudged."),
+        ({"hindsight": {}}, "Mode shadow: everybody is let in; 7.5 % of 40 verdicts/s would turn a request away."),
+        (
+            {"mode": "enforce"},
+            "Mode enforce: 7.5 % of 40 verdicts/s turn a request away. 1.5 requests/s that are not let in later count as load.",
+        ),
+    ],
+)
+def test_of_other_sidecars_no_more_is_said_than_is_known(changes: dict[str, Any], said: str) -> None:
+    assert door(**changes) == said
+
+
+def test_a_verdict_reads_as_a_row_and_a_reason_that_is_not_known_as_it_is() -> None:
+    rows = run("format.js", "given.verdicts.map((one) => page.verdictRow(one, given.mode))", given=SHADOW)
+    assert rows[0] == ["3/s", "would be turned away", "the first token would be late", "free"]
+    assert rows[1] == ["37/s", "let in", "fits", "free"]
+    other = {**SHADOW["verdicts"][0], "reason": "newer"}
+    assert run("format.js", 'page.verdictRow(given, "enforce")', given=other) == ["3/s", "turned away", "newer", "free"]
+
+
+def test_every_reason_of_a_verdict_has_its_words() -> None:
+    text = (STATIC / "format.js").read_text(encoding="utf-8")
+    assert [why for why in Why if f' {why}: "' not in text] == []
 
 
 READS = {

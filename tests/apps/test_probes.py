@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -10,8 +11,11 @@ from starlette.testclient import TestClient
 
 from autoscaler.adapters.own_metrics import OwnMetrics
 from autoscaler.apps.probes import Pulse, create_app, serve_probes
-from autoscaler.apps.server import PortInUse, Server
+from autoscaler.apps.server import PortInUse, Server, listen
+from autoscaler.apps.states import States
 from autoscaler.refusal import Refusal
+from tests.apps.test_states import CONTENT
+from tests.sidecar.states import STATE_PATH
 
 METRICS = b"pd_autoscaler_fleets 0.0\n", "text/plain; version=0.0.4; charset=utf-8"
 
@@ -112,10 +116,35 @@ def test_metrics_are_served_byte_for_byte_with_their_content_type(clock: Hands) 
 
 def test_nothing_but_three_pages_is_served_and_nothing_can_be_written(clock: Hands) -> None:
     client = TestClient(create_app(Pulse(15.0, clock), lambda: METRICS))
-    for path in ("/", "/api/state", "/api/history", "/api/explain", "/events", "/static/live.js", "/docs", "/openapi.json"):
+    for path in (
+        "/",
+        "/api/state",
+        "/api/history",
+        "/api/explain",
+        "/events",
+        "/static/live.js",
+        "/docs",
+        "/openapi.json",
+        STATE_PATH,
+    ):
         assert client.get(path).status_code == 404, path
     for path in ("/healthz", "/readyz", "/metrics"):
         assert client.post(path).status_code == 405
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("shown", "status"), [("open-sesame", 200), ("guessed", 401), (None, 401)])
+def test_sidecars_that_show_the_secret_hear_of_fleets_here_too(clock: Hands, shown: str | None, status: int) -> None:
+    states = States(b"open-sesame")
+    states.publish(CONTENT)
+    server = serve_probes("127.0.0.1:0", Pulse(15.0, clock), lambda: METRICS, states)
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection.request("GET", STATE_PATH, headers={"authorization": f"Bearer {shown}"} if shown else {})
+        assert connection.getresponse().status == status
+        connection.close()
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize(
@@ -144,3 +173,10 @@ def test_it_is_served_where_it_is_told_to_whatever_name_it_is_called_by(server: 
     connection.close()
     with pytest.raises(PortInUse):
         serve_probes(f"127.0.0.2:{server.port}", Pulse(15.0, Hands()), lambda: METRICS)
+
+
+def test_an_answer_in_two_parts_is_not_held_back_until_the_first_is_acknowledged() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -61,6 +61,11 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "traffic.prompt_tokens": (1480, 1520),
     "traffic.age_s": (0.2, 14.8),
 }
+# A sidecar that turns one of 40 away, and what it tells of shadow mode.
+PARTS: Mapping[str, Mapping[tuple[str, ...], float]] = {
+    "door.verdicts": {("shadow", "admit", "fits", "free"): 39.0, ("shadow", "reject", "ttft", "free"): 1.0},
+    "door.hindsight": {("rejected", "both"): 0.025, ("missed", "least"): 0.0, ("missed", "most"): 0.02},
+}
 WHOLE = frozenset({"pods.waiting", "pods.running", "pods.deferred", "traffic.held"})
 TOLD_BY_EVERY = {"pods.deferred": 4}  # a pod that defers nothing is not in the answer
 LOAD = frozenset({"traffic.offered_rps"})
@@ -140,6 +145,9 @@ class Answers:
             labels = {"namespace": namespace, shape.owner: owner, "signal": signal}
             if shape.buckets:
                 yield from self._buckets(labels, EDGES[signal])
+            elif shape.parts:
+                for part, value in PARTS[signal].items():
+                    yield _row({**dict(zip(shape.parts, part, strict=True)), **labels}, value)
             else:
                 value = self._random.uniform(*RANGES[signal]) * (self._load.get(key, 1.0) if signal in LOAD else 1.0)
                 yield _row(labels, round(value) if signal in WHOLE else value)

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from autoscaler.core.arrivals import Arrival, Burden, Own
 from autoscaler.core.capacity import Shape
 from autoscaler.core.fleet import Role, SloKind
+from autoscaler.core.judge import judge, look
 from autoscaler.core.outlook import Crowd, Standing, Strategy
 from autoscaler.core.profile import ReplicaProfile
 from autoscaler.core.qos import Promise, QosClass
-from autoscaler.core.rejection import Rules
+from autoscaler.core.rejection import Rules, Verdict
 
 # A prompt of 1,000 tokens takes 0.1 s; a step 10 ms, and 20 us more for each thousand tokens held.
 PROFILE = ReplicaProfile("test", (0.0, 1e-4, 0.0), (0.010, 0.0, 2e-8), kv_tokens=10_000_000, max_seqs=10_000)
@@ -51,6 +52,11 @@ def rules(*classes: QosClass, strategy: Strategy = Strategy.PREDICTIVE, margin: 
     """For these classes, the first being the default; one class alone if none is named."""
     known: Mapping[str, QosClass] = {one.name: one for one in classes or (FREE,)}
     return Rules(known, next(iter(known)), strategy=strategy, margin=margin, sureness=sureness)
+
+
+def judged(arrival: Arrival, seen: Standing | None, own: Own, by: Rules, now: float) -> Verdict:
+    """The verdict on one arrival by a look of its own."""
+    return judge(arrival, look(seen, own, by, now))
 
 
 def own_of(asks: Mapping[str, float]) -> Own:

@@ -12,13 +12,26 @@ from hypothesis import strategies as st
 from autoscaler.core.arrivals import SLOT_S, Arrival, Burden, Own
 from autoscaler.core.fleet import Role, Sizing
 from autoscaler.core.outlook import Standing, Strategy
-from autoscaler.core.qos import HOLDBACK, LEND_AFTER_S, Mix, Promise, class_of, most_full, within_its_own
-from autoscaler.core.rejection import Why, judge
-from tests.core.rejection_world import FREE, MEAN, NOW, PREMIUM, arrivals, line, own_of, rules, standing, standings, strategies
+from autoscaler.core.qos import HOLDBACK, LEND_AFTER_S, REMEMBER_MOST, Mix, Promise, favoured, most_full, own_up_to
+from autoscaler.core.rejection import Why
+from tests.core.rejection_world import (
+    FREE,
+    MEAN,
+    NOW,
+    PREMIUM,
+    arrivals,
+    judged,
+    line,
+    own_of,
+    rules,
+    standing,
+    standings,
+    strategies,
+)
 
 RESERVED = replace(PREMIUM, priority=0)
 BOTH = rules(FREE, RESERVED, sureness=0.5)
-FREE_ONE, RESERVED_ONE = MEAN, replace(MEAN, qos="premium")
+FREE_ONE, RESERVED_ONE = MEAN, MEAN._replace(qos="premium")
 
 
 def queue_of(seconds: float) -> Standing:
@@ -28,14 +41,14 @@ def queue_of(seconds: float) -> Standing:
 
 def test_reserved_capacity_is_lent_while_nobody_asks_for_it() -> None:
     seen = queue_of(1.6)  # of the 1.87 s that 2 s of promise leave
-    assert judge(FREE_ONE, seen, own_of({"free": 1.0}), BOTH, NOW).why is Why.FITS
+    assert judged(FREE_ONE, seen, own_of({"free": 1.0}), BOTH, NOW).why is Why.FITS
 
 
 def test_reserved_capacity_is_taken_back_with_the_first_that_asks() -> None:
     seen, asked = queue_of(1.6), own_of({"free": 1.0}).asked("premium", NOW)
-    assert judge(FREE_ONE, seen, asked, BOTH, NOW).why is Why.RESERVED
-    assert judge(RESERVED_ONE, seen, asked, BOTH, NOW).why is Why.FITS
-    assert judge(FREE_ONE, replace_seen(seen, LEND_AFTER_S), asked, BOTH, NOW + LEND_AFTER_S + 0.1).why is Why.FITS
+    assert judged(FREE_ONE, seen, asked, BOTH, NOW).why is Why.RESERVED
+    assert judged(RESERVED_ONE, seen, asked, BOTH, NOW).why is Why.FITS
+    assert judged(FREE_ONE, replace_seen(seen, LEND_AFTER_S), asked, BOTH, NOW + LEND_AFTER_S + 0.1).why is Why.FITS
 
 
 def replace_seen(seen: Standing, later_s: float) -> Standing:
@@ -48,8 +61,8 @@ def test_what_the_owner_holds_itself_is_not_kept_free_for_it() -> None:
     if half of it is the owner's it leaves enough.
     """
     seen = queue_of(1.3)
-    assert judge(FREE_ONE, seen, own_of({"free": 1.0, "premium": 0.01}), BOTH, NOW).why is Why.RESERVED
-    assert judge(FREE_ONE, seen, own_of({"free": 0.5, "premium": 0.5}), BOTH, NOW).why is Why.FITS
+    assert judged(FREE_ONE, seen, own_of({"free": 1.0, "premium": 0.01}), BOTH, NOW).why is Why.RESERVED
+    assert judged(FREE_ONE, seen, own_of({"free": 0.5, "premium": 0.5}), BOTH, NOW).why is Why.FITS
 
 
 @given(arrival=arrivals, seen=standings, strategy=strategies, work=st.floats(0.0, 100.0))
@@ -60,23 +73,23 @@ def test_a_class_that_holds_less_than_it_reserved_is_refused_for_its_own_promise
     greedy = replace(PREMIUM, name="greedy", priority=9, reserved=dict.fromkeys(Role, 0.5))
     own = own_of({"premium": 0.39 * work, "greedy": 0.61 * work})
     together = rules(FREE, RESERVED, greedy, strategy=strategy)
-    verdict = judge(replace(arrival, qos="premium"), seen, own, together, NOW)
-    alone = judge(replace(arrival, qos="premium"), seen, own, rules(RESERVED, strategy=strategy), NOW)
+    verdict = judged(arrival._replace(qos="premium"), seen, own, together, NOW)
+    alone = judged(arrival._replace(qos="premium"), seen, own, rules(RESERVED, strategy=strategy), NOW)
     assert verdict.why is not Why.RESERVED
     assert verdict.admit == alone.admit
 
 
 @given(arrival=arrivals, strategy=strategies, work=st.floats(0.0, 10.0))
 def test_reservations_take_nothing_from_a_fleet_that_nobody_waits_for(arrival: Arrival, strategy: Strategy, work: float) -> None:
-    own, brief = own_of({"premium": work, "free": 10.0 - work}), replace(arrival, prompt_tokens=1000.0, uncached_tokens=1000.0)
-    assert judge(brief, standing(line(0.0)), own, rules(FREE, PREMIUM, strategy=strategy), NOW).admit
+    own, brief = own_of({"premium": work, "free": 10.0 - work}), arrival._replace(prompt_tokens=1000.0, uncached_tokens=1000.0)
+    assert judged(brief, standing(line(0.0)), own, rules(FREE, PREMIUM, strategy=strategy), NOW).admit
 
 
 @given(seen=standings, strategy=strategies, work=st.floats(0.0, 10.0))
 def test_who_is_above_is_never_refused_where_who_is_below_is_let_in(seen: Standing, strategy: Strategy, work: float) -> None:
     own, both = own_of({"premium": work, "free": 10.0 - work}), rules(FREE, PREMIUM, strategy=strategy)
-    if judge(FREE_ONE, seen, own, both, NOW).admit:
-        assert judge(RESERVED_ONE, seen, own, both, NOW).admit
+    if judged(FREE_ONE, seen, own, both, NOW).admit:
+        assert judged(RESERVED_ONE, seen, own, both, NOW).admit
 
 
 def test_a_higher_class_finds_room_even_without_a_reservation() -> None:
@@ -90,15 +103,38 @@ def test_room_is_left_for_the_longest_prompts_that_are_promised_anything() -> No
     """A prompt of mean length takes 0.12 s of 2 s alone; the longest of a hundred, 5.4 times as long, takes 0.56 s."""
     seen, own = queue_of(1.02), own_of({"free": 1.0, "premium": 0.01})
     careful = replace(RESERVED, promises={kind: replace(one, quantile=0.999) for kind, one in RESERVED.promises.items()})
-    assert judge(FREE_ONE, seen, own, BOTH, NOW).why is Why.FITS
-    assert judge(FREE_ONE, seen, own, rules(FREE, careful, sureness=0.5), NOW).why is Why.RESERVED
+    assert judged(FREE_ONE, seen, own, BOTH, NOW).why is Why.FITS
+    assert judged(FREE_ONE, seen, own, rules(FREE, careful, sureness=0.5), NOW).why is Why.RESERVED
 
 
 def test_the_mix_forgets() -> None:
     mix = Mix().admitted("a", 4.0, 0.0, 0.0).admitted("b", 1.0, 0.0, 40.0)
-    assert mix.part("a", Sizing.QUEUE, 40.0) == pytest.approx(0.5)
-    assert mix.part("a", Sizing.BATCH, 40.0) == 0.0
-    assert not within_its_own(FREE, Role.PREFILL, 0.1, mix, 40.0)
+    assert mix.part("a", Sizing.QUEUE) == pytest.approx(0.5)
+    assert mix.part("a", Sizing.BATCH) == 0.0
+    assert own_up_to(FREE, Role.PREFILL, mix) == -math.inf
+
+
+@pytest.mark.parametrize(("share", "longer"), [(1.0, 1.0), (0.25, 4.0), (0.001, REMEMBER_MOST)])
+def test_who_sees_a_share_of_the_load_waits_so_much_longer_until_a_class_counts_as_gone(share: float, longer: float) -> None:
+    mix = Own().since(NOW - 2, share).asked("premium", NOW).mix
+    assert mix.active("premium", NOW + longer * LEND_AFTER_S - 0.1)
+    assert not mix.active("premium", NOW + longer * LEND_AFTER_S + 0.1)
+
+
+DOUBTFUL = standing(line(waiting=110))  # expected after 1.85 s of 2, but with nine chances of ten after 2.2
+
+
+def test_who_has_others_below_it_is_not_refused_in_doubt() -> None:
+    both, asks = rules(FREE, replace(PREMIUM, reserved={})), own_of({"free": 5.0, "premium": 5.0})
+    assert judged(FREE_ONE, DOUBTFUL, Own(), both, NOW).why is Why.TTFT
+    assert judged(RESERVED_ONE, DOUBTFUL, asks, both, NOW).admit
+    assert not judged(RESERVED_ONE, standing(line(waiting=200)), asks, both, NOW).admit
+
+
+def test_where_nobody_is_left_to_give_way_everybody_is_judged_alike() -> None:
+    both, asks = rules(FREE, replace(PREMIUM, reserved={})), own_of({"free": 0.5, "premium": 9.5})
+    assert not favoured(("free",), asks.mix)
+    assert judged(RESERVED_ONE, DOUBTFUL, asks, both, NOW).why is Why.TTFT
 
 
 @pytest.mark.parametrize(
@@ -106,18 +142,6 @@ def test_the_mix_forgets() -> None:
 )
 def test_what_a_client_asks_for_stays_within_its_class(asked_s: float, given_s: float) -> None:
     assert Promise(2.0, 1.0, 4.0).clamped(asked_s) == given_s
-
-
-def test_a_request_is_of_the_first_class_that_it_matches() -> None:
-    gold = replace(PREMIUM, headers=(("x-tier", "gold"),), objectives=frozenset({"chat-gold"}))
-    free = replace(FREE, headers=(("x-tier", "free"), ("x-batch", "1")))
-    told = [
-        class_of([gold, free], {"x-tier": "gold", "x-batch": "1"}),
-        class_of([gold, free], {"x-batch": "1"}),
-        class_of([gold, free], {"x-batch": "1"}, "chat-gold"),
-        class_of([gold, free], {"x-tier": "Gold"}),
-    ]
-    assert told == [gold, free, gold, None]
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 0.3), st.floats(0.0, 5.0)), max_size=200))

@@ -10,8 +10,9 @@ import pytest
 
 from autoscaler.core.action import Mode, Outcome, Verdict
 from autoscaler.core.decide import Decision, Memory, decide
+from autoscaler.core.door import Door, Verdicts
 from autoscaler.core.fleet import Fleet, Lack, Role, Shortage
-from autoscaler.core.observation import Gap, Gauges, Histogram, Observation, Signals, Unknown
+from autoscaler.core.observation import Gap, Gauges, Histogram, Known, Observation, Signals, Unknown
 from autoscaler.core.policy import Policy
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.startup import StartUps
@@ -139,6 +140,22 @@ def test_the_document_is_plain_json_that_comes_back_as_it_went() -> None:
         "verdict": "Applied",
         "detail": "why",
     }
+
+
+def test_whom_sidecars_turn_away_is_told_beside_what_is_let_in_the_refused_first() -> None:
+    told = signals(FLEET, 22.0)
+    verdicts = (Verdicts("enforce", True, "fits", "free", 22.0), Verdicts("enforce", False, "ttft", "free", 4.0))
+    traffic = replace(told.traffic, rejected_rps=Known(3.0), door=Door(verdicts, {"missed": (0.0, 0.1)}))
+    said = document(looked(replace(told, traffic=traffic))[0])
+    assert json.loads(json.dumps(said, allow_nan=False)) == said
+    assert (said["offered_rps"], said["rejected_rps"], said["door"]["mode"]) == (22.0, 3.0, "enforce")
+    assert [(one["admit"], one["rps"]) for one in said["door"]["verdicts"]] == [(False, 4.0), (True, 22.0)]
+    assert said["door"]["hindsight"] == {"missed": [0.0, 0.1]}
+
+
+def test_without_a_sidecar_nothing_is_said_of_one() -> None:
+    said = document(looked(signals(FLEET, 22.0))[0])
+    assert (said["rejected_rps"], said["door"]) == (None, None)
 
 
 def test_a_recommendation_shows_its_actions_without_a_verdict() -> None:

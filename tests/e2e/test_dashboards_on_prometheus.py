@@ -1,6 +1,6 @@
 """Does every expression of the dashboard and of the alerts get an answer from a real Prometheus?
 
-    simulated fleet, an exporter per replica -> real Prometheus <- /metrics of two controllers, one scrape a second
+    simulated fleet, an exporter per replica -> real Prometheus <- /metrics of two controllers and a sidecar, one scrape a second
 
 The first controller acts (Auto), the second only recommends (`--dry-run`), so that both names of a target are told, and
 every expression must bear two pods that speak of one fleet.
@@ -22,7 +22,9 @@ import pytest
 import requests
 import yaml
 
-from tests.adapters.prometheus_server import RealPrometheus, find_prometheus
+from autoscaler.core.rejection import RejectionMode
+from tests.adapters.fake_pages import door
+from tests.adapters.prometheus_server import Exporters, RealPrometheus, find_prometheus
 from tests.e2e.processes import Process, wait_for
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.slow]
@@ -36,6 +38,8 @@ PANELS = {
 ALERTS = {rule["alert"]: rule["expr"] for group in GROUPS for rule in group["rules"]}
 # What a healthy young fleet does not have: the reason of a limit. What a simulated one has not: transactions that end.
 ONLY_WHEN_LIMITED = {"pd_autoscaler_condition_info"}
+# What a sidecar with a state does not count: those that it did not judge.
+ONLY_WHEN_AMISS = {"pdautoscaler_sidecar_decisions_total"}
 ONLY_ON_KUBERNETES = "pd_autoscaler_transactions_total"
 ROLES = ("prefill", "decode")
 POLICY = {
@@ -94,6 +98,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     policy = folder / "board.yaml"
     policy.write_text(yaml.safe_dump(POLICY))
     running = Stack(RealPrometheus(str(binary), folder, []), [])
+    sidecar = Exporters()
+    page = door("llama-3-8b", RejectionMode.ENFORCE, rejected=6, readmitted=2, namespace="e2e")
+    sidecar.add_page("sidecar", page, namespace="gateways")
+    (folder / "targets-sidecar.json").write_text(json.dumps(sidecar.targets))
     try:
         running.prometheus.start()
         _start(running, policy, folder)
@@ -103,6 +111,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             one.process.kill()
             one.process.wait()
         running.prometheus.stop()
+        sidecar.close()
 
 
 def _start(stack: Stack, policy: Path, folder: Path) -> None:
@@ -148,17 +157,25 @@ def test_both_variables_find_their_values(stack: Stack) -> None:
 def test_every_alert_is_understood_and_what_it_watches_is_there(stack: Stack, alert: str) -> None:
     said = stack.ask(ALERTS[alert])
     assert said["status"] == "success", said
-    watched = re.findall(r"pd_autoscaler_\w+(?:\{[^}]*\})?", ALERTS[alert])
+    watched = re.findall(r"pd_?autoscaler_\w+(?:\{[^}]*\})?", ALERTS[alert])
     assert watched
     for selector in watched:
         name = selector.partition("{")[0]
-        wait_for(partial(stack.numbers, name if name in ONLY_WHEN_LIMITED else selector), selector)
+        wait_for(partial(stack.numbers, name if name in ONLY_WHEN_LIMITED | ONLY_WHEN_AMISS else selector), selector)
 
 
 def test_a_controller_that_is_well_raises_no_alert_about_itself(stack: Stack) -> None:
     wait_for(partial(stack.numbers, "min(pd_autoscaler_ticks_total) >= 5"), "five ticks of both")
     for alert in ("PDAutoscalerNotTicking", "PDAutoscalerAbsent", "PDAutoscalerInternalErrors"):
         assert stack.numbers(ALERTS[alert]) == [], alert
+
+
+def test_a_sidecar_that_turns_a_quarter_away_is_seen_and_what_it_turns_away_is_load(stack: Stack) -> None:
+    """Of 44 verdicts a second 12 are against 6 requests, each asked for twice; 2 of these are let in at last."""
+    (share,) = wait_for(partial(stack.numbers, ALERTS["PDAutoscalerRejectsMany"]), "a quarter turned away")
+    assert share == pytest.approx(12 / 44)
+    assert stack.numbers(ALERTS["PDAutoscalerSidecarJudgesNothing"]) == []
+    wait_for(partial(stack.numbers, "abs(pd_autoscaler_rejected_requests_per_second - 4) < 1"), "6 less 2 a second as load")
 
 
 def test_who_acts_tells_targets_and_who_only_recommends_tells_recommendations(stack: Stack) -> None:

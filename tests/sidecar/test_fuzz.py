@@ -2,10 +2,15 @@
 
 The laws: every sequence of bytes gets an answer of at most some kilobytes or a closed connection; a fleet with room turns
 nobody away, whatever stands in a request; and after it all the next request is answered as ever.
+
+How many inputs were tried is told at the end. By law: 50, 15 of them in `make test-unit`, 2,000 with the profile `explore`
+(tests/conftest.py); three laws are units, the fourth, of raw bytes, needs a server.
 """
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -46,12 +51,23 @@ BODIES = st.one_of(
 PATHS = st.sampled_from([skin.path for skin in SKINS]).flatmap(
     lambda path: st.one_of(st.just(path), st.text(max_size=20).map(lambda tail: f"{path}/{tail}"))
 )
+TRIED = Counter[str]()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def told(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tell how many inputs were tried."""
+    yield
+    tried = ", ".join(f"{count} {what}" for what, count in TRIED.items())
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        sys.stdout.write(f"\nfuzzed with {TRIED.total()} inputs: {tried}\n")
 
 
 @given(PATHS, st.lists(st.tuples(NAMES, VALUES), max_size=12), st.lists(BODIES, max_size=3))
 def test_a_fleet_with_room_turns_nobody_away_whatever_stands_in_a_request(
     path: str, headers: list[tuple[bytes, bytes]], parts: list[bytes]
 ) -> None:
+    TRIED["requests"] += 1
     sidecar = Sidecar(states.board(crowds=states.crowds(prefill={"idle": 1}, decode={"idle": 1})), predictions=True)
     told = sidecar.ask_raw(path, [(name.lower(), value) for name, value in headers], parts)
     assert told.status in (200, 404), "404: the path is no skin's"
@@ -61,6 +77,7 @@ def test_a_fleet_with_room_turns_nobody_away_whatever_stands_in_a_request(
 
 @given(st.one_of(st.binary(max_size=400), st.integers(0, 2000), JSON.map(repr).map(str.encode)))
 def test_a_forged_state_is_read_whole_or_not_at_all(forged: bytes | int) -> None:
+    TRIED["forged states"] += 1
     whole = states.text()
     text = whole[: forged % len(whole)] if isinstance(forged, int) else forged
     assert isinstance(read(text), Unreadable)
@@ -68,6 +85,7 @@ def test_a_forged_state_is_read_whole_or_not_at_all(forged: bytes | int) -> None
 
 @given(st.data())
 def test_a_state_with_any_number_replaced_never_breaks_a_verdict(data: st.DataObject) -> None:
+    TRIED["states with another number"] += 1
     role = data.draw(st.sampled_from(["prefill", "decode"]))
     name = data.draw(st.sampled_from(["serving", "idle", "waiting", "running", "waiting_tokens", "age_s"]))
     value = data.draw(st.one_of(st.integers(0, 10**6), st.floats(0, 1e15)))
@@ -100,6 +118,7 @@ RAW = st.one_of(
 @given(RAW)
 @settings(deadline=None)
 def test_any_bytes_get_a_short_answer_or_a_closed_connection(port: int, sent: bytes) -> None:
+    TRIED["connections"] += 1
     answer = exchange(port, sent)
     assert len(answer) < 4000
     assert not answer or answer.startswith(b"HTTP/1.1 ")

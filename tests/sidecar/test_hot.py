@@ -100,7 +100,7 @@ def test_shadow_mode_lets_everybody_in_and_keeps_what_it_would_have_done() -> No
 def test_off_judges_nobody() -> None:
     sidecar = Sidecar(states.board(full=True, mode="off"))
     assert sidecar.ask("/v1/ext-authz/x").status == 200
-    assert list(sidecar.ledger.verdicts) == [("off", True, "no_state", "", False)]
+    assert list(sidecar.ledger.verdicts) == [("off", True, "off", "standard", False)]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """What do retries make of a burst, with our Retry-After and without?
 
-Clients are those of the SDK of OpenAI (reference/interfaces.md A2): three tries, after the time that the answer names, or after
-0.5 s and 1 s less up to a quarter where it names none. The fleet prefills 20 prompts a second and promises 2 s, so some 40 may
-wait; a state comes each second. 400 requests come within 5 s, and then nobody.
+The fleet prefills 20 prompts a second and promises 2 s, so some 40 may wait; a state comes each second. 400 requests come within
+5 s, and then nobody. What is offered are those 400; the effective load is what the sidecar is asked, tries and all.
+
+Clients are a model of the SDK of OpenAI: three tries, after the time that the answer names, or after 0.5 s and 1 s less up to a
+quarter where it names none. test_retries_sdk.py asks the SDK itself.
 """
 
 from __future__ import annotations
@@ -68,8 +70,8 @@ def played(*, heeded: bool) -> Outcome:
         now, request, tried = heapq.heappop(tries)
         per_second[int(now)] += 1
         headers: Headers = {
-            b"x-pda-prompt-tokens": b"800",
-            b"x-pda-uncached-tokens": b"800",
+            b"x-pda-prompt-tokens": PROMPT,
+            b"x-pda-uncached-tokens": PROMPT,
             b"x-stainless-retry-count": b"%d" % tried,
         }
         answer = fleet.at(now).desk.answer(SKIN, headers, b"")

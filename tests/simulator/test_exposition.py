@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
@@ -9,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from autoscaler.core.fleet import Role
+from autoscaler.simulator.clients import Retries
 from autoscaler.simulator.engine import Engine
 from autoscaler.simulator.exposition import gateway_families, replica_families
 from autoscaler.simulator.workload import Request
@@ -47,7 +50,7 @@ ENGINE_HISTOGRAMS = {
     "vllm:request_prefill_kv_computed_tokens": TOKENS,
 }
 GATEWAY_SERIES = {"llm_d_epp_request_total": GATEWAY_LABELS, "llm_d_epp_request_running": GATEWAY_LABELS}
-SIDECAR_SERIES = {"pdautoscaler_sidecar_rejected_requests_total": {"model_name"}}
+SIDECAR_SERIES = {f"pdautoscaler_sidecar_{what}_requests_total": {"model_name"} for what in ("rejected", "readmitted")}
 GATEWAY_HISTOGRAMS = {
     "llm_d_epp_request_ttft_seconds": GATEWAY_TTFT,
     "llm_d_epp_request_streaming_tpot_seconds": GATEWAY_TPOT,
@@ -168,6 +171,16 @@ def test_who_is_turned_away_is_counted_by_the_sidecar_and_not_by_the_gateway() -
     shown = gateway(fleet)
     assert shown.value("llm_d_epp_request_total") == 2
     assert shown.value("pdautoscaler_sidecar_rejected_requests_total", model_name="llama") == 1
+
+
+def test_who_is_let_in_at_a_later_try_is_counted_by_both() -> None:
+    """Turned away at 0 s and again about half a second later, let in about a second after that."""
+    fleet = engine([Request(0, 0.0, 100, 0, 5)], replace(spec(), retries=Retries()), admit=lambda _, now: now > 1.0)
+    fleet.advance(10.0)
+    shown = gateway(fleet)
+    assert shown.value("llm_d_epp_request_total") == 1
+    assert shown.value("pdautoscaler_sidecar_rejected_requests_total", model_name="llama") == 1
+    assert shown.value("pdautoscaler_sidecar_readmitted_requests_total", model_name="llama") == 1
 
 
 def test_waiting_is_split_into_room_and_transfer() -> None:

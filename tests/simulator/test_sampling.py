@@ -142,6 +142,26 @@ def test_what_is_turned_away_is_told_once_per_request_and_beside_what_arrives(ga
     assert fleet.gateway.rejected > 2 * fleet.gateway.turned_away_first
 
 
+@pytest.mark.parametrize("gateway", ["llm-d", None])
+def test_who_is_let_in_at_a_later_try_is_told_once(gateway: str | None) -> None:
+    """Of four requests a second every other one is turned away at its first try, and let in 0.5 s later."""
+    requests = [Request(number, number / 4, 10, 0, 2) for number in range(600)]
+    met: set[int] = set()
+
+    def admit(request: Request, now: float) -> bool:
+        again = request.id in met
+        met.add(request.id)
+        return request.id % 2 == 0 or again
+
+    fleet = engine(requests, even(retries=Retries(2, 0.5, 8.0, 0.0)), admit=admit)
+    signals = SampledSignals(fleet)
+    scraped(fleet, signals, 120.0)
+    traffic = read(signals, fleet, 120.0, gateway).traffic
+    assert known(traffic.offered_rps) + known(traffic.rejected_rps) == pytest.approx(4.0, rel=0.02)
+    assert known(traffic.rejected_rps) < 0.05
+    assert fleet.gateway.turned_away_first == fleet.gateway.rejected > 200
+
+
 def test_a_pod_that_went_counts_until_its_last_scrape_and_leaves_the_gauges() -> None:
     """Two prefill replicas share one request per second; prefill-1 is drained at 100 s and gone by 105 s.
 

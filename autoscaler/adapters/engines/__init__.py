@@ -1,6 +1,8 @@
 """How does the controller talk to one engine?
 
     client.py       one request to one pod, within a bounded time and size
+    exposition.py   which lines of its page of metrics count
+    gauges.py       how full it is now, for those who judge requests
     queues.py       where a request may be inside an engine, and which metrics tell
     idle.py         how many are in it now, and since when none
     roles.py        which role it really has

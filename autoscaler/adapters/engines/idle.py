@@ -15,28 +15,18 @@ knows, counts as busy.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
-
-from autoscaler.adapters.engines.client import ASK_S, Engine, EngineFault, FaultKind, fetch
+from autoscaler.adapters.engines.client import ASK_S, Engine, EngineFault, FaultKind
+from autoscaler.adapters.engines.exposition import SAME, page, plain, samples
 from autoscaler.adapters.engines.queues import TELLINGS, Names, Queues
 from autoscaler.core.fleet import Role
 
 LEASE_S = 30.0
 APART_S = 0.9  # a caller that looks every second is sometimes a little early, which must not cost it a whole second
 FREE = 0.001  # share of the KV memory: one block of 16 tokens in 16,000 tokens, or rounding
-
-# The parser's time grows with the square of a line's labels: 20,000 take 0.6 s, 4,096 characters of them 2 ms. A gauge of an
-# engine has a dozen labels, and one line per rank.
-LONGEST = 4096  # characters
-MOST = 10_000  # lines that count
-
-# Labels by which one number is told several times.
-SAME = frozenset({"tp_rank", "pp_rank", "moe_ep_rank", "pid", "priority"})
 
 Ranks = Mapping[str, Collection[float]]  # by metric name, with `_` for `:`: what each rank with requests of its own tells
 
@@ -90,21 +80,18 @@ def look(engine: Engine, role: Role, within_s: float = ASK_S) -> Load | EngineFa
     telling = TELLINGS.get(engine.profile)
     if telling is None:
         return engine.fault(FaultKind.ABSENT, f"nobody knows which metrics of {engine.profile!r} count its requests")
-    for path in telling.paths:
-        body = fetch(engine, path, within_s)
-        if not isinstance(body, EngineFault) or body.kind is not FaultKind.ABSENT:
-            break
+    body = page(engine, telling.paths, within_s)
     if isinstance(body, EngineFault):
         return body
     try:
         return load(body, telling.queues[role])
     except ValueError as error:
-        return engine.fault(FaultKind.MALFORMED, f"{path}: {error}")
+        return engine.fault(FaultKind.MALFORMED, f"its metrics: {error}")
 
 
 def load(exposition: bytes, queues: Queues) -> Load:
     """What an exposition in the text format tells. ValueError for one of its lines that cannot be read."""
-    ranks = _ranks(exposition, {_plain(name) for names in (*queues.owed, *queues.more, queues.held) for name in names})
+    ranks = _ranks(exposition, {plain(name) for names in (*queues.owed, *queues.more, queues.held) for name in names})
     owed = {names[0]: _told(ranks, names) for names in queues.owed}
     missing = tuple(name for name, told in owed.items() if not told)
     requests = math.fsum(chain.from_iterable((*owed.values(), *(_told(ranks, names) for names in queues.more))))
@@ -112,41 +99,16 @@ def load(exposition: bytes, queues: Queues) -> Load:
 
 
 def _told(ranks: Ranks, names: Names) -> Collection[float]:
-    return next((ranks[name] for name in map(_plain, names) if name in ranks), ())
+    return next((ranks[name] for name in map(plain, names) if name in ranks), ())
 
 
 def _ranks(exposition: bytes, wanted: Collection[str]) -> Ranks:
     ranks: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
-    for sample in _samples(_lines(exposition, wanted)):
-        if not 0 <= sample.value < math.inf:
-            raise ValueError(f"{sample.name} is {sample.value}, which is no number of anything")
+    for sample in samples(exposition, wanted):
         rank = frozenset((label, text) for label, text in sample.labels.items() if label not in SAME)
-        of = ranks.setdefault(_plain(sample.name), {})
+        of = ranks.setdefault(plain(sample.name), {})
         of[rank] = max(of.get(rank, 0.0), sample.value)
     return {name: of.values() for name, of in ranks.items()}
-
-
-def _samples(lines: Iterable[str]) -> list[Sample]:
-    try:
-        return [sample for family in text_string_to_metric_families("\n".join(lines)) for sample in family.samples]
-    except IndexError as error:  # the parser raises it for some lines, a ValueError for most that it cannot read
-        raise ValueError("a line that is no sample") from error
-
-
-def _lines(exposition: bytes, wanted: Collection[str]) -> Iterator[str]:
-    """Only the lines that count are parsed: of 5,000 an engine tells there are ten, and the rest may be what it likes."""
-    lines = 0
-    for line in exposition.decode(errors="replace").split("\n"):
-        words = line.partition("{")[0].split(maxsplit=1)
-        if words and _plain(words[0]) in wanted:
-            lines += 1
-            if len(line) > LONGEST or lines > MOST:
-                raise ValueError(f"{words[0]} has a line of {len(line)} characters, or more than {MOST} lines")
-            yield line
-
-
-def _plain(name: str) -> str:
-    return name.replace(":", "_", 1)
 
 
 def _business(look: Load) -> str:

@@ -13,6 +13,9 @@ The term is the Lease's count of transitions: it grows with every change of hold
 terms are written down elsewhere too (ledger.py), a Lease that somebody deleted must not begin again at 0: its writer would
 be taken for a leader of long ago, for ever. `count_on_from` tells where to begin.
 
+The holder may say something of itself to the others, in an annotation of the Lease (`say`): where it tells of fleets, so that
+they can ask it. It is read with the Lease, and written with each renewal.
+
 Without a Lease nothing is ever scaled, so what keeps us from it (a Role that is missing, a namespace that is not there) is
 told, once each time that it changes.
 """
@@ -22,7 +25,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -30,6 +33,7 @@ from typing import Any, Protocol
 from autoscaler.adapters.kubernetes.api import CONNECT_S, READ_S, ApiFault, Body
 from autoscaler.errands import attempt
 
+SAID = "pdautoscaler.io/"
 PATIENCE_S = 0.5  # for the try in flight, when stopping
 
 log = logging.getLogger(__name__)
@@ -84,6 +88,8 @@ class Election:
         self._seen_version, self._seen_at_s = "", monotonic()
         self._held: tuple[int, float] | None = None  # (term, when last renewed), replaced as a whole
         self._last_term: Callable[[], int] = lambda: -1
+        self._own_words: Mapping[str, str] = {}
+        self._holders_words: Mapping[str, str] = {}  # of another one, replaced as a whole
         self._trouble = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
@@ -99,6 +105,14 @@ class Election:
     def count_on_from(self, last_term: Callable[[], int]) -> None:
         """The first term of a Lease made anew is the one after `last_term()`; -1 if there was none."""
         self._last_term = last_term
+
+    def say(self, **words: str) -> None:
+        """What others may read of us while we hold the Lease, by name; before `start`."""
+        self._own_words = {f"{SAID}{name}": word for name, word in words.items()}
+
+    def said(self, name: str) -> str:
+        """What the holder says of itself under this name; empty where it is us, or nobody, or says nothing."""
+        return self._holders_words.get(f"{SAID}{name}", "")
 
     def start(self) -> None:
         """Be a candidate until `stop`."""
@@ -124,7 +138,8 @@ class Election:
         lease = self._api.get(self._path)
         if isinstance(lease, ApiFault):
             if lease.status == 404:
-                first = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": self._metadata}
+                metadata = self._metadata | {"annotations": self._own_words}
+                first = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
                 claim = self._claim(self._last_term() + 1, acquired=True)
                 self._written(self._api.create(self._collection, first | {"spec": claim}), began_s)
             else:
@@ -135,12 +150,20 @@ class Election:
             self._seen_version, self._seen_at_s = version, began_s
         term = int(spec.get("leaseTransitions") or 0)
         if spec.get("holderIdentity") == self._identity:
-            self._written(self._api.replace(self._path, lease | {"spec": spec | self._claim(term)}), began_s)
+            self._written(self._api.replace(self._path, self._ours(lease, self._claim(term))), began_s)
             return
         self._lose()
+        self._holders_words = _annotations(lease) if spec.get("holderIdentity") else {}
         runs_s = float(spec.get("leaseDurationSeconds") or self._timing.duration_s)
         if not spec.get("holderIdentity") or began_s - self._seen_at_s >= runs_s:
-            self._written(self._api.replace(self._path, lease | {"spec": spec | self._claim(term + 1, acquired=True)}), began_s)
+            claim = self._claim(term + 1, acquired=True)
+            self._written(self._api.replace(self._path, self._ours(lease, claim)), began_s)
+
+    def _ours(self, lease: Body, claim: Mapping[str, Any]) -> Body:
+        """The Lease with our claim, and our words in place of those of who had it before."""
+        others = {key: word for key, word in _annotations(lease).items() if not key.startswith(SAID)}
+        metadata = {**lease["metadata"], "annotations": {**others, **self._own_words}}
+        return lease | {"metadata": metadata, "spec": {**_spec(lease), **claim}}
 
     def _claim(self, term: int, *, acquired: bool = False) -> dict[str, Any]:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")  # MicroTime, for people; nobody decides by it
@@ -161,7 +184,7 @@ class Election:
         term = int(_spec(answer)["leaseTransitions"])
         if self._held is None or self._held[0] != term:
             log.info("leading in term %d as %s", term, self._identity)
-        self._held = (term, began_s)
+        self._held, self._holders_words = (term, began_s), {}
 
     def _tell(self, answer: Body | ApiFault) -> None:
         """Log what keeps us from the Lease, and that nothing does any more."""
@@ -182,6 +205,11 @@ class Election:
             attempt(f"trying for {self._path}", "", self.step, lambda _: None)
             if self._stopping.wait(self._timing.retry_s):
                 return
+
+
+def _annotations(lease: Body) -> Mapping[str, str]:
+    told = lease["metadata"].get("annotations")
+    return told if isinstance(told, dict) else {}
 
 
 def _spec(lease: Body) -> dict[str, Any]:

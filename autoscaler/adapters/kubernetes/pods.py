@@ -131,7 +131,8 @@ def replicas(pods: Iterable[Pod], desired: int, updating: bool, now: float) -> t
     for leader, members in groups(pods, desired, updating).items():
         ordinal = members[0].ordinal
         phase, since_s = _phase(members, comes_back=ordinal is not None and ordinal < desired)
-        found.append(Replica(leader, phase, min(since_s, now), min(members[0].created_s, now)))
+        address = next((one.ip for one in members if one.leading), "")
+        found.append(Replica(leader, phase, min(since_s, now), min(members[0].created_s, now), address=address))
     return tuple(found)
 
 

@@ -20,6 +20,9 @@ sample, never a zero. Durations are in seconds of the controller's clock, ratios
     pd_autoscaler_condition                               gauge      fleet condition
     pd_autoscaler_condition_info                          gauge      fleet condition reason
     pd_autoscaler_offered_requests_per_second             gauge      fleet
+    pd_autoscaler_rejected_requests_per_second            gauge      fleet
+    pd_autoscaler_verdicts_per_second                     gauge      fleet mode decision reason class
+    pd_autoscaler_hindsight_ratio                         gauge      fleet what end
     pd_autoscaler_forecast_mean_requests_per_second       gauge      fleet
     pd_autoscaler_forecast_upper_requests_per_second      gauge      fleet
     pd_autoscaler_cached_share_ratio                      gauge      fleet

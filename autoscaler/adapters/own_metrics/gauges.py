@@ -22,6 +22,7 @@ from autoscaler.core.status import Status
 Sample = tuple[tuple[str, ...], float | None]
 PREFIX = "pd_autoscaler_"
 GATEWAY = "gateway"
+VERDICT = ("mode", "decision", "reason", "class")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,16 @@ def _measured(status: Status) -> Iterator[tuple[str, Attainment]]:
         yield role, pool.slo
 
 
+def _verdicts(status: Status) -> Iterator[Sample]:
+    for one in status.door.rates() if status.door else ():
+        yield (one.mode, "admit" if one.admit else "reject", one.reason, one.qos), one.rps
+
+
+def _hindsight(status: Status) -> Iterator[Sample]:
+    for what, (least, most) in (status.door.hindsight if status.door else {}).items():
+        yield from (((what, "least"), least), ((what, "most"), most))
+
+
 GAUGES = (
     Gauge("mode_info", "The mode: Off, Recommend or Auto.", ("mode",), lambda s: [((s.mode,), 1.0)]),
     Gauge(
@@ -119,6 +130,19 @@ GAUGES = (
         lambda s: (((one.type, one.reason), 1.0) for one in s.conditions),
     ),
     Gauge("offered_requests_per_second", "Requests that arrive, completed or not.", (), lambda s: [((), s.offered_rps)]),
+    Gauge(
+        "rejected_requests_per_second",
+        "Requests turned away that nobody let in later: load beside what is offered.",
+        (),
+        lambda s: [((), s.rejected_rps)],
+    ),
+    Gauge("verdicts_per_second", "Verdicts of sidecars; in mode shadow all are let in.", VERDICT, _verdicts),
+    Gauge(
+        "hindsight_ratio",
+        "What enforcing would have done, as a share of all requests, from least to most.",
+        ("what", "end"),
+        _hindsight,
+    ),
     Gauge("budget_gpus", "GPUs the fleet may hold; no sample without a budget.", (), lambda s: [((), s.gpu_budget)]),
     Gauge("held_gpus", "GPUs held or asked for, draining replicas included.", ("role",), _pools(lambda p: p.gpus)),
     Gauge("replicas", "Replicas that stand, by phase of life.", ("role", "phase"), _phases),

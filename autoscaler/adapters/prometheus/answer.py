@@ -29,10 +29,11 @@ _NOTHING: Mapping[Owner, float] = {}
 
 @dataclass(slots=True)
 class Answer:
-    """One shard's answer: numbers, and bucket counts by upper edge, per signal and owner."""
+    """One shard's answer: numbers, bucket counts by upper edge, and numbers by what tells parts apart, per signal and owner."""
 
     numbers: dict[str, dict[Owner, float]] = field(default_factory=lambda: defaultdict(dict))
     buckets: dict[str, dict[Owner, dict[float, float]]] = field(default_factory=lambda: defaultdict(dict))
+    parts: dict[str, dict[Owner, dict[tuple[str, ...], float]]] = field(default_factory=lambda: defaultdict(dict))
 
     def number(self, signal: str, owner: Owner) -> float | None:
         """One number, or None where the answer has none."""
@@ -40,7 +41,12 @@ class Answer:
 
     def tells(self, signal: str, owner: Owner) -> bool:
         """Whether there is a row of it, whatever that says."""
-        return owner in self.numbers.get(signal, _NOTHING) or owner in self.buckets.get(signal, {})
+        told: tuple[Mapping[str, Mapping[Owner, object]], ...] = (self.numbers, self.buckets, self.parts)
+        return any(owner in kind.get(signal, {}) for kind in told)
+
+    def table(self, signal: str, owner: Owner) -> Mapping[tuple[str, ...], float]:
+        """A number for each part, by its labels in the order of the signal's shape; empty where nobody tells it."""
+        return self.parts.get(signal, {}).get(owner, {})
 
     def reading(self, signal: str, owner: Owner, age_s: float) -> Reading:
         """One number as a reading of that age."""
@@ -70,7 +76,7 @@ class Answer:
 def tabulate(rows: Iterable[Row]) -> Answer:
     """Sort the rows by signal and owner. KeyError, TypeError or ValueError for a row that cannot be read."""
     answer = Answer()
-    numbers, buckets = answer.numbers, answer.buckets
+    numbers, buckets, parts = answer.numbers, answer.buckets, answer.parts
     for row in rows:
         metric = row["metric"]
         signal = metric["signal"]
@@ -83,6 +89,9 @@ def tabulate(rows: Iterable[Row]) -> Answer:
             edges = buckets[signal].setdefault(owner, {})
             edge = float(bound)
             edges[edge] = edges.get(edge, 0.0) + float(text)
+        elif shape.parts:
+            part = tuple(metric.get(label, "") for label in shape.parts)
+            parts[signal].setdefault(owner, {})[part] = float(text)
         elif owner in (column := numbers[signal]):
             raise ValueError(
                 f"{signal} is answered twice for {owner[1]} in {owner[0]}; its query must aggregate by {shape.owner}"

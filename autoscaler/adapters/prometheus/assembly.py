@@ -15,8 +15,11 @@ from typing import get_args
 from autoscaler.adapters.prometheus.answer import Answer, Owner
 from autoscaler.adapters.prometheus.profile import NEEDED_OF_PODS, PodSignal, Query
 from autoscaler.adapters.prometheus.promql import spellings
+from autoscaler.core.door import Door, Verdicts
 from autoscaler.core.observation import Gap, Gauges, Histogram, Known, Reading, RoleSignals, Signals, Traffic, Unknown
 from autoscaler.ports import FleetScope
+
+ENDS, BOTH = ("least", "most"), "both"  # of a range that hindsight gives; of a share that is known they are one
 
 
 def signals_of(scope: FleetScope, queries: Mapping[str, Query], source: str, answer: Answer, shared: Unknown | None) -> Signals:
@@ -24,7 +27,7 @@ def signals_of(scope: FleetScope, queries: Mapping[str, Query], source: str, ans
     gauges = _gauges(scope, answer)
     if shared is not None:
         roles = dict.fromkeys(scope.pods, RoleSignals(shared, shared, shared))
-        return Signals(gauges, roles, Traffic(shared, source, *[shared] * 5))
+        return Signals(gauges, roles, Traffic(shared, source, shared, shared, shared, shared, shared))
     sums = _Sums(scope, queries, answer, gauges)
     roles = {
         role: RoleSignals(
@@ -43,6 +46,7 @@ def signals_of(scope: FleetScope, queries: Mapping[str, Query], source: str, ans
         rejected_rps=sums.reading("traffic.rejected_rps", pods),
         held=sums.reading("traffic.held", pods),
         direct_share=sums.reading("traffic.direct_share", pods),
+        door=sums.door(),
     )
     return Signals(gauges, roles, traffic)
 
@@ -75,6 +79,20 @@ class _Sums:
         gateway_age_s = self.answer.number("traffic.age_s", self._owner("traffic.age_s"))
         age_s = _oldest(self.gauges, pods) if query.scope == "engine" else math.inf if gateway_age_s is None else gateway_age_s
         return self.answer.reading(signal, self._owner(signal), age_s)
+
+    def door(self) -> Door | None:
+        """What sidecars say; None where there is none, or none that has judged anybody."""
+        judged, shares = (self.answer.table(name, self._owner(name)) for name in ("door.verdicts", "door.hindsight"))
+        if not judged:
+            return None
+        verdicts = tuple(
+            Verdicts(mode, decision == "admit", reason, qos, rps)
+            for (mode, decision, reason, qos), rps in sorted(judged.items())
+            if math.isfinite(rps)
+        )
+        ends = {what: [shares.get((what, end), shares.get((what, BOTH), math.nan)) for end in ENDS] for what, _ in shares}
+        hindsight = {what: (least, most) for what, (least, most) in ends.items() if math.isfinite(least + most)}
+        return Door(verdicts, hindsight)
 
     def _not_told(self, signal: str) -> Unknown:
         gateway = f"gateway {self.scope.gateway}" if self.scope.gateway else "a gateway, for there is none,"

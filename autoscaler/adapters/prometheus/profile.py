@@ -1,12 +1,14 @@
 """Which PromQL gives each signal, for this engine behind this gateway?
 
-A metric profile is a data file (autoscaler/metric_profiles/*.yaml): one for every engine, one for every gateway. A fleet
-has an engine profile, perhaps a gateway profile whose traffic signals then win, and may override any signal by name:
+A metric profile is a data file (autoscaler/metric_profiles/*.yaml): one for every engine, one for every gateway, one for our own
+sidecar. A fleet has an engine profile, perhaps a gateway profile whose traffic signals then win, the sidecar's whether or not it
+has one, and may override any signal by name:
 
     pods.<signal>      a number per (namespace, pod):           waiting, running, kv_usage, age_s, deferred
     <role>.<signal>    one per (namespace, model_name):         latency, service (both by le), tokens_per_request
     traffic.<signal>   one per (namespace, model_name):         offered_rps, rejected_rps, held, direct_share, prompt_tokens,
                                                                 ttft (by le), age_s
+    door.<signal>      the same, in parts by further labels:    verdicts (mode, decision, reason, class), hindsight (what, end)
 
 A histogram's query may answer its sum too, in a row without `le`: that is where means come from. Every engine must tell the
 first four of `pods`; what it does not defer, or does not say, counts as none deferred.
@@ -36,23 +38,29 @@ from autoscaler.refusal import Refusal
 PodSignal = Literal["waiting", "running", "kv_usage", "age_s", "deferred"]
 RoleSignal = Literal["latency", "tokens_per_request", "service"]
 TrafficSignal = Literal["offered_rps", "rejected_rps", "held", "direct_share", "prompt_tokens", "ttft", "age_s"]
-Scope = Literal["engine", "gateway"]
+DoorSignal = Literal["verdicts", "hindsight"]
+Scope = Literal["engine", "gateway", "sidecar"]
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a signal's answer looks: the label that tells its owner beside `namespace`, and whether it comes in buckets."""
+    """How a signal's answer looks: the label that tells its owner beside `namespace`, whether it comes in buckets, and the labels
+    that tell its `parts` apart, if it has any.
+    """
 
     owner: str
     buckets: bool = False
+    parts: tuple[str, ...] = ()
 
 
 HISTOGRAMS = frozenset({"latency", "service", "ttft"})
+PARTS: Mapping[DoorSignal, tuple[str, ...]] = {"verdicts": ("mode", "decision", "reason", "class"), "hindsight": ("what", "end")}
 NEEDED_OF_PODS: tuple[PodSignal, ...] = ("waiting", "running", "kv_usage", "age_s")
 SHAPES: Mapping[str, Shape] = {
     **{f"pods.{name}": Shape("pod") for name in get_args(PodSignal)},
     **{f"{role}.{name}": Shape("model_name", name in HISTOGRAMS) for role in Role for name in get_args(RoleSignal)},
     **{f"traffic.{name}": Shape("model_name", name in HISTOGRAMS) for name in get_args(TrafficSignal)},
+    **{f"door.{name}": Shape("model_name", parts=parts) for name, parts in PARTS.items()},
 }
 ROLE_PODS: Mapping[Role, str] = {role: f"{role}_pods" for role in Role}
 PLACEHOLDERS = ("namespaces", "models", "any_case_models", "window", "window_s", *ROLE_PODS.values())
@@ -68,7 +76,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class MetricProfile:
-    """One engine's or gateway's queries by signal name; `source` says how its offered load is had."""
+    """One engine's, gateway's or sidecar's queries by signal name; `source` says how its offered load is had."""
 
     scope: Scope
     source: str
@@ -83,16 +91,22 @@ class ProfileFile(BaseModel):
     scope: Scope
     pods: dict[PodSignal, str] = Field(default_factory=dict)
     roles: dict[Role, dict[RoleSignal, str]] = Field(default_factory=dict)
-    traffic: dict[TrafficSignal | Literal["source"], str]
+    traffic: dict[TrafficSignal | Literal["source"], str] = Field(default_factory=dict)
+    door: dict[DoorSignal, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         """Every fault at once: what its scope must and must not say, and each template's placeholders."""
-        faults = [f"traffic.{name}: must be there" for name in ("source", "offered_rps") if name not in self.traffic]
+        faults = []
+        if self.scope != "sidecar":
+            faults += [f"traffic.{name}: must be there" for name in ("source", "offered_rps") if name not in self.traffic]
+            faults += ["door: only the sidecar's profile has it"] if self.door else []
+        elif self.traffic or not self.door:
+            faults.append("traffic, door: the sidecar's profile has only door")
         if self.scope == "engine":
             faults += [f"pods.{name}: an engine profile must have it" for name in NEEDED_OF_PODS if name not in self.pods]
         elif self.pods or self.roles:
-            faults.append("pods, roles: a gateway profile has only traffic")
+            faults.append(f"pods, roles: a {self.scope} profile has only {'traffic' if self.scope == 'gateway' else 'door'}")
         faults += [fault for name, promql in self.templates().items() if (fault := _placeholder_fault(name, promql))]
         if faults:
             raise ValueError("\n".join(faults))
@@ -100,7 +114,7 @@ class ProfileFile(BaseModel):
 
     def templates(self) -> dict[str, str]:
         """Every query by its signal's name."""
-        sections: dict[str, Mapping[Any, str]] = {"pods": self.pods, "traffic": self.traffic}
+        sections: dict[str, Mapping[Any, str]] = {"pods": self.pods, "traffic": self.traffic, "door": self.door}
         sections |= {role.value: queries for role, queries in self.roles.items()}
         named = {f"{section}.{name}": promql for section, queries in sections.items() for name, promql in queries.items()}
         return {name: promql for name, promql in named.items() if name != "traffic.source"}
@@ -116,7 +130,7 @@ def parse_profile(text: str, where: str) -> MetricProfile:
         lines = [line for fault in error.errors() for line in _lines(fault)]
         raise Refusal("\n".join(f"{where}: {line}" for line in lines)) from error
     queries = {name: Query(promql, file.scope) for name, promql in file.templates().items()}
-    return MetricProfile(file.scope, file.traffic["source"], queries)
+    return MetricProfile(file.scope, file.traffic.get("source", ""), queries)
 
 
 def load_profiles() -> Mapping[str, MetricProfile]:
@@ -132,8 +146,8 @@ def load_profiles() -> Mapping[str, MetricProfile]:
 def queries_for(
     engine: str, gateway: str | None, own: Mapping[str, str], profiles: Mapping[str, MetricProfile]
 ) -> Mapping[str, Query]:
-    """A fleet's queries by signal: the engine's, then the gateway's, then its own. Refusal, one line per fault."""
-    queries: dict[str, Query] = {}
+    """A fleet's queries by signal: the sidecar's, the engine's, then the gateway's, then its own. Refusal, one line per fault."""
+    queries = {name: query for one in profiles.values() if one.scope == "sidecar" for name, query in one.queries.items()}
     faults = []
     for scope, name in (("engine", engine), ("gateway", gateway)):
         fitting = {key: profile for key, profile in profiles.items() if profile.scope == scope}
@@ -159,7 +173,7 @@ def offered_source(scope: FleetScope, profiles: Mapping[str, MetricProfile]) -> 
 
 def _placeholder_fault(name: str, promql: str) -> str | None:
     """What is wrong with a template, in one line: empty, or a placeholder nobody fills."""
-    known = PLACEHOLDERS if name.startswith("traffic.") else (*PLACEHOLDERS, "pods")
+    known = PLACEHOLDERS if name.startswith(("traffic.", "door.")) else (*PLACEHOLDERS, "pods")
     if not promql.strip():
         return f"{name}: empty query"
     strange = [found for found in Template(promql).get_identifiers() if found not in known]

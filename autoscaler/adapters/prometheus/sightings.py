@@ -24,6 +24,7 @@ from autoscaler.ports import Managed
 
 POD_AGE, GATEWAY_AGE = "pods.age_s", "traffic.age_s"
 ONLY_IF_ANY = frozenset({"pods.deferred"})  # its query answers only for pods that have some
+DOOR = frozenset({"traffic.rejected_rps", "door.verdicts", "door.hindsight"})  # without a door before the fleet nobody tells them
 
 
 class Sight(StrEnum):
@@ -72,7 +73,7 @@ class Outlook:
             elif SHAPES[name].owner == "pod":
                 yield self._of_pods(name, answer, ages[POD_AGE])
             else:
-                yield self._of_model(name, answer, ages[POD_AGE if query.scope == "engine" else GATEWAY_AGE])
+                yield self._of_model(name, answer, ages[GATEWAY_AGE if query.scope == "gateway" else POD_AGE])
 
     def _ask(self, client: PrometheusClient, name: str, query: Query, within_s: float) -> Answer | Unknown:
         owner = (self.fleet.namespace, self.fleet.model)
@@ -109,6 +110,10 @@ class Outlook:
     def _of_model(self, name: str, answer: Answer, ages: Mapping[str, float]) -> Sighting:
         owners = [(self.fleet.namespace, model) for model in spellings(self.fleet.model)]
         owner = next((one for one in owners if answer.tells(name, one)), owners[0])
+        if SHAPES[name].parts and answer.tells(name, owner):
+            return self._dated(name, f"{len(answer.table(name, owner))} figures", list(ages.values()))
+        if name in DOOR and not answer.tells(name, owner):
+            return Sighting(name, Sight.QUIET, "nobody tells it: no sidecar, or one that has nothing of this to tell")
         read: Histogram | Reading = answer.histogram(name, owner) if SHAPES[name].buckets else answer.reading(name, owner, 0.0)
         if isinstance(read, Unknown):
             sight = {Gap.NOT_A_NUMBER: Sight.QUIET, Gap.MISSING: Sight.MISSING}.get(read.gap, Sight.FAILED)

@@ -4,12 +4,13 @@ import { color } from "./colors.js";
 import { earned } from "./format.js";
 import { column, times } from "./history.js";
 
-/** What is measured now, and what a forecast said of it one horizon before. */
-export function foreseen(points, now, ahead) {
+/** What is measured now, and what a forecast said of it one horizon before; then what else is drawn with it. */
+export function foreseen(points, now, ahead, ...more) {
   const told = points.filter((point) => point.status && ahead(point.status)?.horizon_s != null);
   const due = told.map((point) => point.now + ahead(point.status).horizon_s);
   const [mean, upper] = ["mean", "upper"].map((name) => column(told, (status) => ahead(status)[name]));
-  const [x, ...ys] = window.uPlot.join([[times(points), now], [due, mean, upper]]);
+  const [x, first, ...rest] = window.uPlot.join([[times(points), now, ...more], [due, mean, upper]]);
+  const ys = [first, ...rest.slice(more.length), ...rest.slice(0, more.length)];
   const newest = points.findLast((point) => point.status)?.status;
   return { x, ys, says: earned(newest && ahead(newest)) };
 }

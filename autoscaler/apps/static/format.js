@@ -94,6 +94,39 @@ export function underWay(status) {
   ];
 }
 
+const WHY = {
+  fits: "fits", idle: "a replica is idle", shortened: "fits when shortened", degraded: "fits as a lower class",
+  ttft: "the first token would be late", tpot: "its tokens would be slow", reserved: "the room left is another class's",
+  breaker: "the phase is overloaded", unreachable_slo: "late even alone, so let in", stale: "state too old, so let in",
+  no_state: "no state, so let in", no_replicas: "no replica serves, so let in", uncalibrated: "speed not known, so let in",
+  unauthenticated: "state not trusted, so let in", off: "not judged",
+};
+const between = ([least, most]) => (percent(least) === percent(most) ? percent(least) : `${percent(least)} to ${percent(most)}`);
+
+/** What the sidecars do, in sentences: whom they turn away or would, and what hindsight says of it. */
+export function doorStory({ door, rejected_rps }) {
+  const all = door.verdicts.reduce((sum, one) => sum + one.rps, 0);
+  const against = door.verdicts.reduce((sum, one) => sum + (one.admit ? 0 : one.rps), 0);
+  if (door.mode === null) return ["Nobody asks now."];
+  if (door.mode === "off") return ["Mode off: everybody is let in, unjudged."];
+  const share = `${percent(against / all)} of ${figures(all)} verdicts/s`;
+  if (door.mode === "enforce") {
+    const load = known(rejected_rps) ? ` ${figures(rejected_rps)} requests/s that are not let in later count as load.` : "";
+    return [`Mode enforce: ${share} turn a request away.${load}`];
+  }
+  const { could_be_served: lost, missed } = door.hindsight;
+  const told = [`Mode shadow: everybody is let in; ${share} would turn a request away.`];
+  if (lost) told.push(`Of all requests ${between(lost)} would be turned away though they could be served,`);
+  if (lost && missed) told.push(`${between(missed)} let in and late all the same.`);
+  return told;
+}
+
+/** One kind of verdict as the cells of a row: "4.2/s", "turned away", "the first token would be late", "free". */
+export function verdictRow(one, mode) {
+  const no = mode === "enforce" ? "turned away" : "would be turned away";
+  return [`${figures(one.rps)}/s`, one.admit ? "let in" : no, WHY[one.reason] ?? one.reason, one.qos];
+}
+
 /** Which model speaks and by what right: "says arima, 120 s ahead, off by 310, bound held 91 %". */
 export function earned(ahead) {
   if (!ahead?.model) return "nothing forecast";

@@ -132,10 +132,15 @@ function nowCards(status, history) {
   const budget = status.gpu_budget === null ? "" : ` of ${status.gpu_budget}`;
   const shares = pools.map(([role, pool]) => `${pool.gpus} ${role}`).join(", ");
   return [
-    { label: "Offered now", value: figures(status.offered_rps), note: "requests/s" },
+    offeredCard(status),
     ...pools.map(([role, pool]) => ({ ...latencyCard(latencyOf(pool, status)), hue: hueOf(history.roles, role) })),
     { label: "GPUs held", value: pools.length ? `${gpus}${budget}` : UNKNOWN, note: shares },
   ];
+}
+
+function offeredCard({ offered_rps, rejected_rps }) {
+  const turned = offered_rps !== null && rejected_rps > 0 ? `, ${figures(rejected_rps)} of them turned away` : "";
+  return { label: "Offered now", value: figures(turned ? offered_rps + rejected_rps : offered_rps), note: `requests/s${turned}` };
 }
 
 function latencyCard({ name, value, slo, missed }) {

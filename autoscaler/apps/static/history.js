@@ -10,7 +10,7 @@ const ENDED = 8; // drains and flips that are over and still told
 
 export class History {
   constructor() {
-    this.points = []; // {now, status}, ascending; status without its findings
+    this.points = []; // {now, status}, ascending; status without its findings and verdicts
     this.latest = null; // the newest frame, whole
     this.roles = [];
     this.ended = []; // the newest first, each with `now`, when it was told
@@ -18,7 +18,7 @@ export class History {
 
   /** Take one frame. The last one of a run repeats its tick and replaces it; an older one is not news. */
   add(frame) {
-    const { findings: _, ...status } = frame.status;
+    const { findings: _, door: __, ...status } = frame.status;
     const last = this.points.at(-1);
     if (last && status.now < last.now) return false;
     if (last && status.now === last.now) this.points.pop();

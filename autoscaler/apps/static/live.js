@@ -4,6 +4,7 @@
 import { forgetColors } from "./colors.js";
 import { Decisions } from "./decisions.js";
 import { byId, element, setText } from "./dom.js";
+import { showDoor } from "./door.js";
 import { moment } from "./format.js";
 import { showHeader } from "./header.js";
 import { History } from "./history.js";
@@ -88,6 +89,7 @@ function draw() {
   if (!page.history.latest) return;
   showHeader(page.history.latest, page.history);
   page.panels.draw(page.history, page.span_s);
+  showDoor(page.history);
   showMoves(page.history);
   page.decisions.draw(page.history);
 }

@@ -96,13 +96,18 @@ function facts(pool) {
   return [bounds, demand, gpus, starts, pace(pool)].filter(Boolean).join(" · ");
 }
 
+/** What gateway or engines take in, and all that arrives where a sidecar turns some of it away. */
 function offered() {
-  const curves = foreseenCurves("offered", () => color("--ink"), figures, { fill: () => color("--wash") });
+  const curves = foreseenCurves("let in", () => color("--ink"), figures, { fill: () => color("--wash") });
+  curves.push({ name: "with those turned away", color: () => color("--bad"), width: 1.5, format: figures, quiet: true });
   return {
     spec: {
       title: "Requests per second", curves, known: [0], format: count, yRange: upFrom(0, 1), bands: bandAhead(), says: true,
     },
-    columns: (points) => foreseen(points, column(points, (status) => status.offered_rps), (status) => status.traffic?.requests),
+    columns: (points) => {
+      const all = column(points, (status) => (status.rejected_rps ? status.offered_rps + status.rejected_rps : null));
+      return foreseen(points, column(points, (status) => status.offered_rps), (status) => status.traffic?.requests, all);
+    },
   };
 }
 

@@ -47,6 +47,12 @@ def test_a_group_beyond_the_wanted_number_is_on_its_way_out_and_one_within_is_re
     assert phases(pods, 2) == {"e-0": Phase.STARTING, "e-1": Phase.SERVING, "e-2": Phase.DRAINING}
 
 
+def test_a_replica_answers_at_its_leaders_address_and_at_none_while_that_is_gone() -> None:
+    pods = [replace(member(0, place, 2), ip=f"10.0.0.{place}") for place in range(2)]
+    assert [replica.address for replica in replicas(pods, 1, False, NOW)] == ["10.0.0.0"]
+    assert [replica.address for replica in replicas(pods[1:], 1, False, NOW)] == [""]
+
+
 def test_workers_whose_leader_is_gone_still_hold_their_place() -> None:
     assert phases([member(0), member(1, 1, 2, leaving=True)], 1) == {"e-0": Phase.SERVING, "e-1": Phase.DRAINING}
 

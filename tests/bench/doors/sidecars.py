@@ -16,10 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from autoscaler.core.arrivals import Arrival, Burden, Own
+from autoscaler.core.breaker import breakers
 from autoscaler.core.capacity import Shape
 from autoscaler.core.fleet import ROLE_FACTS, Role, Sizing, SloKind
+from autoscaler.core.judge import judge, look, remembered
 from autoscaler.core.outlook import Crowd, Standing
-from autoscaler.core.rejection import Rules, Verdict, breakers, judge, remembered
+from autoscaler.core.rejection import Rules, Verdict
 from autoscaler.simulator.engine import Engine
 from autoscaler.simulator.events import Server
 from autoscaler.simulator.workload import Request
@@ -68,14 +70,14 @@ def _nearer(mean: float, value: float) -> float:
 
 @dataclass(slots=True)
 class Door:
-    """`admit` and `proceed` of an engine. Set `engine` before the run, and `look` once in READ_S. A request in `forced` is let in
+    """`admit` and `proceed` of an engine. Set `engine` before the run, and `look` once in READ_S. Requests in `forced` are let in
     whatever the verdict.
     """
 
     setup: Setup
     means: Means
     engine: Engine = field(init=False)
-    forced: int = -1
+    forced: frozenset[int] = frozenset()
     book: Mapping[int, Verdict] | None = None
     owns: list[Own] = field(init=False)
     standing: Standing | None = None
@@ -115,10 +117,10 @@ class Door:
         uncached = request.prompt_tokens - request.cached_tokens
         arrival = Arrival(request.prompt_tokens, uncached, None, name)
         if self.book is None:
-            verdict = judge(arrival, self.standing, self.owns[at], self.setup.rules, now)
+            verdict = judge(arrival, look(self.standing, self.owns[at], self.setup.rules, now))
         else:
             verdict = self.book[request.id]
-        let_in = verdict.admit or request.id == self.forced
+        let_in = verdict.admit or request.id in self.forced
         self.owns[at] = remembered(self.owns[at], verdict, name, now, let_in=let_in)
         self.verdicts[request.id] = verdict
         if let_in and verdict.burden is not None:
@@ -128,7 +130,7 @@ class Door:
 
     def proceed(self, request: Request, _: float) -> bool:
         """Decode's own look, once the prompt is computed."""
-        if not self.setup.recheck or request.id == self.forced:
+        if not self.setup.recheck or request.id in self.forced:
             return True
         profile, servers = self.engine.spec.profile, self._servers(Role.DECODE)
         count = len(servers)
@@ -146,7 +148,7 @@ class Door:
             standing = self._coming.popleft()
             before = self.standing.tripped if self.standing is not None else frozenset[Role]()
             self.standing = replace(standing, tripped=breakers(before, standing, self.setup.rules, now))
-            self.owns = [own.since(standing.seen_s) for own in self.owns]
+            self.owns = [own.since(standing.seen_s, standing.share) for own in self.owns]
 
     def _crowd(self, role: Role, now: float) -> Crowd:
         servers = self._servers(role)
