@@ -25,7 +25,7 @@ import yaml
 from tests.adapters.prometheus_server import RealPrometheus, find_prometheus
 from tests.e2e.processes import Process, wait_for
 
-pytestmark = [pytest.mark.prometheus, pytest.mark.slow]
+pytestmark = [pytest.mark.prometheus, pytest.mark.slow, pytest.mark.alone]
 
 COMPRESS = 10.0
 FIRST_MINUTE, MINUTES = 13, 24

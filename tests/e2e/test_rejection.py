@@ -30,7 +30,7 @@ from tests.engines.contract import Launch
 from tests.engines.fleet import StubFleet
 from tests.engines.vllm import Vllm
 
-pytestmark = pytest.mark.slow  # processes
+pytestmark = [pytest.mark.slow, pytest.mark.alone]  # processes
 
 DARK = "http://127.0.0.1:9"  # nobody listens at the discard port
 KEY = "e2e/chat"

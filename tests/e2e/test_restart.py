@@ -33,7 +33,7 @@ from tests.e2e.recorded_day import backfill
 from tests.fakes import FakeFleet, fleet
 from tests.policy_documents import policy
 
-pytestmark = [pytest.mark.prometheus, pytest.mark.slow]
+pytestmark = [pytest.mark.prometheus, pytest.mark.slow, pytest.mark.alone]
 
 SCRAPE_S, PAST_S, TO_COME_S = 15, 7_200, 120
 PREFILL = Step(completed=30, prompt_tokens=1000, computed_tokens=800, generated_tokens=1)
