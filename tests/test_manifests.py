@@ -49,8 +49,9 @@ def test_the_alerts_of_the_operator_are_those_of_prometheus() -> None:
 
 
 def test_the_image_is_of_this_version() -> None:
-    (base,) = read("base", "kustomization.yaml")
-    assert base["images"] == [{"name": "pd-autoscaler", "newTag": autoscaler.__version__}]
+    for folder in ("base", "components/early-rejection/sidecar"):
+        (made,) = read(folder, "kustomization.yaml")
+        assert made["images"] == [{"name": "pd-autoscaler", "newTag": autoscaler.__version__}]
     assert controller()["image"] == "pd-autoscaler"
 
 

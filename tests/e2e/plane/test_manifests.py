@@ -1,20 +1,23 @@
 """Does a real API server take every manifest, and does what is installed come up under the strictest pod security?
 
-The kinds of others are their own: CRDs from the Go modules of the Prometheus operator and of Karpenter, held to their
-checksums. What no API server can tell stays unproven: that engines start with these options on these machines, that a
-network plugin enforces the policy, that a Prometheus operator and a Karpenter act on their objects.
+The kinds of others are their own: CRDs from the Go modules of the Prometheus operator, of Karpenter and of gateways, held to
+their checksums. What no API server can tell stays unproven: that engines start with these options on these machines, that a
+network plugin enforces the policy, that a Prometheus operator, a Karpenter and a gateway act on their objects. (Two gateways
+do in tests/sidecar.)
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from manifests import build
 from tests.adapters.prometheus_server import wait_until
@@ -28,7 +31,9 @@ FOLDER = build.FOLDER
 NAMESPACE = "pd-autoscaler"
 OTHERS = ("chat", "search")
 EXAMPLES = sorted(FOLDER.glob("examples/*.yaml"))
-COMPONENTS = (*PATCHES, "pod-monitor", "prometheus-rule")
+COMPONENTS = {**dict.fromkeys(PATCHES, 0), "pod-monitor": 1, "prometheus-rule": 1, "early-rejection": 5}  # and their objects
+GATEWAYS = ("beside-the-gateway", "envoy-gateway", "istio", "traefik")
+ISTIO = ("istio.io/api@v1.28.0", "h1:0fYY9G03CAdFwE/fCkpr0v7kKsy+Hz9OCCjLNBNLbnU=")
 # Module, its checksum as in the checksum database, and the CRDs in it.
 MODULES = (
     (
@@ -41,6 +46,25 @@ MODULES = (
         "h1:95p6+9AaZ/eYD3hLPyvBDBquC3v8m09T2u/pB/3Qrqs=",
         ["pkg/apis/crds/karpenter.sh_nodepools.yaml"],
     ),
+    (
+        "sigs.k8s.io/gateway-api@v1.4.0",
+        "h1:ZwlNM6zOHq0h3WUX2gfByPs2yAEsy/EenYJB78jpQfQ=",
+        ["config/crd/standard/gateway.networking.k8s.io_referencegrants.yaml"],
+    ),
+    (
+        "github.com/envoyproxy/gateway@v1.6.0",
+        "h1:AWKXQpvnNs6vqSeDgSwOyqMKlPircGXvw97mkfcDh/w=",
+        [
+            f"charts/gateway-helm/crds/generated/gateway.envoyproxy.io_{kind}.yaml"
+            for kind in ("securitypolicies", "clienttrafficpolicies")
+        ],
+    ),
+    (
+        "github.com/traefik/traefik/v3@v3.6.0",
+        "h1:axM42ACSLlB/NWCAx/DTYCrSfmhMukVjXPJDkbZAk1c=",
+        ["docs/content/reference/dynamic-configuration/traefik.io_middlewares.yaml"],
+    ),
+    (*ISTIO, ["kubernetes/customresourcedefinitions.gen.yaml"]),
 )
 
 
@@ -82,28 +106,69 @@ def test_the_one_file_install_is_what_kustomize_makes(binaries: Binaries) -> Non
     assert build.INSTALL.read_text(encoding="utf-8") == build.install(str(binaries.programs["kubectl"])), "make manifests"
 
 
-def test_the_controller_comes_up_twice_where_pods_are_restricted(installed: Plane) -> None:
-    """Admission judges the pods; kwok plays that they run and are ready."""
-    installed.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-    installed.kubectl("rollout", "restart", "deployment/pd-autoscaler", "-n", NAMESPACE)
-    installed.kubectl("rollout", "status", "deployment/pd-autoscaler", "-n", NAMESPACE, "--timeout=60s")
-    pods = json.loads(
-        installed.kubectl("get", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=pd-autoscaler", "-o", "json")
-    )
+def comes_up_twice(plane: Plane, name: str) -> None:
+    """Both pods of a Deployment run, on two nodes, and one of them may be evicted. kwok plays that they run and are ready."""
+    plane.kubectl("rollout", "status", f"deployment/{name}", "-n", NAMESPACE, "--timeout=60s")
+    pods = json.loads(plane.kubectl("get", "pods", "-n", NAMESPACE, "-l", f"app.kubernetes.io/name={name}", "-o", "json"))
     alive = [pod for pod in pods["items"] if "deletionTimestamp" not in pod["metadata"]]
     assert len({pod["spec"]["nodeName"] for pod in alive}) == len(alive) == 2
 
     def may_lose() -> int:
-        budget = json.loads(installed.kubectl("get", "poddisruptionbudget/pd-autoscaler", "-n", NAMESPACE, "-o", "json"))
+        budget = json.loads(plane.kubectl("get", f"poddisruptionbudget/{name}", "-n", NAMESPACE, "-o", "json"))
         return int(budget["status"].get("disruptionsAllowed", 0))
 
     wait_until(lambda: may_lose() == 1, "one pod may be evicted, and not both")
+
+
+def restrict(plane: Plane) -> None:
+    """From here on admission refuses a pod that asks for more than the strictest standard allows."""
+    plane.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+
+
+def test_the_controller_comes_up_twice_where_pods_are_restricted(installed: Plane) -> None:
+    restrict(installed)
+    installed.kubectl("rollout", "restart", "deployment/pd-autoscaler", "-n", NAMESPACE)
+    comes_up_twice(installed, "pd-autoscaler")
+
+
+def test_sidecars_come_up_twice_beside_a_controller_that_has_their_secret(installed: Plane) -> None:
+    restrict(installed)
+    example = str(FOLDER / "examples" / "early-rejection")
+    installed.kubectl("apply", "--server-side", "--force-conflicts", "--validate=strict", "-k", example)
+    for name in ("pd-early-rejection", "pd-autoscaler"):
+        comes_up_twice(installed, name)
+        made = json.loads(installed.kubectl("get", f"deployment/{name}", "-n", NAMESPACE, "-o", "json"))
+        (mounted,) = made["spec"]["template"]["spec"]["volumes"]
+        assert mounted["secret"]["secretName"] == "pd-autoscaler-state"
+    assert len(dry_run(installed, "-k", f"{example}/second-fleet")) == 4
+    installed.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(build.INSTALL))
+    for name in ("deployment/pd-early-rejection", "service/pd-early-rejection", "networkpolicy/pd-early-rejection"):
+        installed.kubectl("delete", name, "-n", NAMESPACE)
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
 def test_an_example_is_accepted(installed: Plane, file: Path) -> None:
     objects = file.read_text(encoding="utf-8").count("\nkind: ")
     assert len(dry_run(installed, "-n", "chat", "-f", str(file))) == objects >= 1
+
+
+@pytest.mark.parametrize("name", GATEWAYS)
+def test_what_a_gateway_is_told_is_accepted(installed: Plane, name: str) -> None:
+    file = FOLDER / "examples" / "gateways" / f"{name}.yaml"
+    objects = file.read_text(encoding="utf-8").count("\nkind: ")
+    assert len(dry_run(installed, "-f", str(file))) == objects >= 1
+
+
+def test_what_a_mesh_is_told_are_fields_that_istio_knows(tmp_path: Path) -> None:
+    """No API server holds the mesh's own configuration to anything, so it is held to the names in Istio's Go structure."""
+    source = (module(*ISTIO, tmp_path) / "mesh/v1alpha1/config.pb.go").read_text(encoding="utf-8")
+    structure = source.partition("EnvoyExternalAuthorizationHttpProvider struct {")[2].partition("\n}\n")[0]
+    known = set(re.findall(r"json=(\w+),|name=(\w+),proto3\"", structure))
+    names = {name for pair in known for name in pair if name}
+    told = yaml.safe_load((FOLDER / "examples/gateways/istio-mesh.yaml").read_text(encoding="utf-8"))
+    (provider,) = told["meshConfig"]["extensionProviders"]
+    assert set(provider["envoyExtAuthzHttp"]) <= names
+    assert len(names) > 10
 
 
 def test_one_controller_for_other_namespaces_is_accepted_and_may_act_there(installed: Plane) -> None:
@@ -123,4 +188,4 @@ def test_a_component_is_accepted(installed: Plane, tmp_path: Path, component: st
     base, part = (os.path.relpath(FOLDER / path, here) for path in ("base", f"components/{component}"))
     (here / "kustomization.yaml").write_text(json.dumps({"namespace": NAMESPACE, "resources": [base], "components": [part]}))
     bare = len(dry_run(installed, "-k", str(FOLDER / "base")))
-    assert len(dry_run(installed, "-k", str(here))) == bare + (component not in PATCHES)
+    assert len(dry_run(installed, "-k", str(here))) == bare + COMPONENTS[component]
