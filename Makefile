@@ -80,7 +80,7 @@ check: $(INSTALLED) ## lint, format, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(INSTALLED) ## print the figures of one benchmark   (NAME=tick, start, metrics, kube, simulator, truth, forecast, decision, rejection, sidecar or chaos)
+bench: $(INSTALLED) ## print the figures of one benchmark   (NAME=tick, start, metrics, kube, simulator, truth, forecast, decision, rejection, sidecar, companion or chaos)
 	if [ ! -f "tests/bench/$(NAME).py" ]; then
 	  echo "pd-autoscaler: NAME must be one of: $(BENCHMARKS)" >&2
 	  exit 2

@@ -14,6 +14,7 @@ The rooms, in reading order:
     core/door.py             whom sidecars before a fleet let in and turn away, for people to see
     core/idle.py             since when nobody has sent anything, and when all may sleep
 
+    core/foreseen.py         what is said of the load to come
     core/series.py           readings become even bins, and their accidents are taken out
     core/regression.py       autoregression by least squares
     core/arima.py            going on from an ARIMA fit that was made elsewhere
@@ -74,6 +75,7 @@ The rooms, in reading order:
     scheduling.py            when ticks happen
     adapters/                Prometheus, Kubernetes, clock, ARIMA's process, simulated cluster, log, own metrics: one thing each
     sidecar/                 the verdict as a service: one process beside a gateway, microseconds each
+    companion/               what HPA, KEDA and API servers ask: external metrics, KEDA's page, the admission webhook, over TLS
     apps/                    the live page and its machine-readable twins; probes and metrics for a cluster
     simulator/               a fleet of simulated engines under real traffic, driving the real controller
     commands/                one room per command: how it is put together

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from autoscaler import __version__
-from autoscaler.options import FILES, JSON, TRACE, judged, looked_at, past, where
+from autoscaler.options import FILES, JSON, NAMESPACES, STRICTNESS, TRACE, judged, looked_at, past, where
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PDA", "max_content_width": 110})
@@ -236,6 +236,50 @@ def sidecar(**options: Any) -> None:
     Starts without a controller and admits everybody until it hears of one.
     """
     from autoscaler.commands.sidecar import sidecar as command
+
+    command(**options)
+
+
+@cli.command()
+@click.option("--policy", "policies", type=FILES, multiple=True, required=True, help="PDAutoscaler file; repeatable.")
+@click.option("--cluster", metavar="WHICH", help="`kubernetes` or `kubernetes:CONTEXT`: what it can use.  [default: an HPA]")
+@click.option(
+    "--keda-url",
+    default="http://pd-autoscaler-companion.pd-autoscaler:8080",
+    show_default=True,
+    metavar="URL",
+    help="Our page for KEDA.",
+)
+@JSON
+def hpa(**options: Any) -> None:
+    """Print the autoscalers that write the counts of pools with actuation hpa."""
+    from autoscaler.commands.hpa import hpa as command
+
+    command(**options)
+
+
+@cli.command()
+@click.option("--cluster", default="kubernetes", show_default=True, metavar="WHICH", help="Or `kubernetes:CONTEXT`.")
+@NAMESPACES
+@click.option("--listen", default="127.0.0.1:6443", show_default=True, metavar="ADDRESS:PORT", help="For API servers, over TLS.")
+@click.option("--keda-listen", metavar="ADDRESS:PORT", help="For KEDA's metrics-api trigger, in the clear.  [default: nowhere]")
+@click.option("--keda-token-file", type=FILES, help="Bearer token that callers of --keda-listen must show.")
+@click.option("--cert", type=FILES, help="Serving certificate in PEM, looked at every second.  [default: one of our own]")
+@click.option("--key", type=FILES, help="Its key.")
+@click.option(
+    "--service",
+    default="pd-autoscaler-companion",
+    show_default=True,
+    metavar="NAME",
+    help="Our Service, which our own certificate is for, and the Secret that keeps it, both in our own namespace.",
+)
+@click.option("--direct-callers", is_flag=True, help="Also let in who shows a token and may read the metric.")
+@click.option("--guard", type=STRICTNESS, default="warn", show_default=True, help="Writes by others to counts that are ours.")
+@click.option("--early-reject", type=STRICTNESS, default="warn", show_default=True, help="Batch load without room for it.")
+@click.option("--allow", "allowed", multiple=True, metavar="USER", help="User or group that may write counts; repeatable.")
+def serve(**options: Any) -> None:
+    """Answer HPA, KEDA and API servers: external metrics, KEDA's JSON and the admission webhook."""
+    from autoscaler.commands.serve import serve as command
 
     command(**options)
 

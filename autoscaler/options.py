@@ -16,6 +16,10 @@ FILES = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 TRACE = click.option(
     "--trace", type=FILES, help="Mooncake jsonl, Azure or plain csv, ServeGen table, .gz too, instead of the built-in day."
 )
+STRICTNESS = click.Choice(["off", "warn", "deny"])
+NAMESPACES = click.option(
+    "--namespace", "namespaces", multiple=True, help="Where the PDAutoscaler objects are; repeatable.  [default: our own]"
+)
 POLICIES = (
     click.option("--policy", "policies", type=FILES, multiple=True, help="PDAutoscaler file; repeatable."),
     click.option(

@@ -34,8 +34,8 @@ from autoscaler.core.decide import HITS, REQUESTS, Memory
 from autoscaler.core.demand import SHAPE_FIELDS
 from autoscaler.core.fleet import ROLE_FACTS, Role
 from autoscaler.core.forecast import Series, rebuilt
+from autoscaler.core.foreseen import ForecastLimits
 from autoscaler.core.hits import share_of
-from autoscaler.core.lens import ForecastLimits
 from autoscaler.core.observation import Gap, Observation, Unknown
 from autoscaler.core.sizing import Scene, aims_s, time_to_act
 from autoscaler.core.startup import StartUps

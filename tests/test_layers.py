@@ -41,6 +41,7 @@ OUTSIDE: Mapping[str, frozenset[str]] = {
     "adapters": ANY,  # one client each, see `crowded_adapters`
     "apps": frozenset({"fastapi", "pydantic", "starlette", "urllib3", "uvicorn"}),
     "sidecar": frozenset({"fastapi", "msgspec", "urllib3", "uvicorn", "uvloop"}),
+    "companion": frozenset({"cryptography", "fastapi", "msgspec", "prometheus_client", "pydantic", "starlette", "uvicorn"}),
     "simulator": frozenset({"numpy", "prometheus_client", "pydantic", "yaml"}),
     "scheduling": frozenset({"apscheduler"}),
     "commands": ANY,
@@ -203,6 +204,7 @@ def bare_rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("controller.py", "autoscaler.adapters.clock", "A room imports only rooms below it"),
         ("core/plan.py", "autoscaler.core.decide", "A core file imports only what is read before it"),
         ("adapters/clock.py", "autoscaler.adapters.sim_cluster", "Adapters never import each other"),
+        ("companion/serving.py", "autoscaler.adapters.clock", "A room imports only rooms below it"),
         ("simulator/__init__.py", "autoscaler.adapters.clock", "The simulator knows no adapter and no app"),
     ],
 )

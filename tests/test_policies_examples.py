@@ -21,7 +21,7 @@ from autoscaler.simulator.metrics import GATEWAY_TTFT_EDGES_S, TOKEN_TIME_EDGES_
 from tests.engines.sglang import ITL_EDGES_S
 
 FOLDER = Path(__file__).parent.parent / "policies"
-NAMES = ("bursty", "chat", "dynamo", "long-document", "sglang")
+NAMES = ("bursty", "chat", "dynamo", "hpa", "long-document", "sglang")
 # What users wait for is measured at the gateway, what a token takes on the engine. Other gateways' edges are set by their owner.
 EDGES: Mapping[SloKind, Mapping[str | None, Sequence[float]]] = {
     SloKind.TTFT: {"llm-d": GATEWAY_TTFT_EDGES_S},
@@ -91,6 +91,7 @@ OFFERED = {
     "bursty": [],
     "chat": ["speed: profile", "floors:", "flip: {enabled: true"],
     "dynamo": ["flip: {enabled: true"],
+    "hpa": [],
     "long-document": ["zeroAfterSeconds: 7200"],
     "sglang": [],
 }

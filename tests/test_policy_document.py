@@ -206,6 +206,7 @@ def test_the_schema_comes_in_the_order_of_the_fields_with_their_descriptions() -
         "max",
         "gpusPerReplica",
         "capacityPool",
+        "actuation",
         "floors",
         "behaviour",
     ]

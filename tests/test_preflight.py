@@ -19,9 +19,9 @@ from autoscaler.adapters.prometheus.client import PrometheusClient, Row
 from autoscaler.adapters.prometheus.profile import SHAPES
 from autoscaler.adapters.prometheus.promql import any_of, deal, render
 from autoscaler.adapters.prometheus.sightings import Outlook, Sight, Sighting
+from autoscaler.commands.findings import Row as Found
 from autoscaler.commands.losses import LOST, NEEDED
 from autoscaler.commands.preflight import CHECKS, Subject, _tell, pods, preflight, signals
-from autoscaler.commands.preflight import Row as Found
 from autoscaler.core.observation import Unknown
 from autoscaler.policy import Document
 from autoscaler.policy.routing import Routing, RoutingKind

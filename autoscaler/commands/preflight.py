@@ -2,8 +2,8 @@
 
 Checks, each a function of one policy's `Subject` that yields rows: which signals Prometheus has, how old they are and what they
 say, what is lost without the rest; whether GPUs contradict their engines; and on Kubernetes, whether pods can be taken out of
-routing, and have the time to finish when they are deleted at work. Without `--cluster` a role's pods are known by the names
-that its target gives them; with it they are those that stand.
+routing, and have the time to finish when they are deleted at work, and whether autoscalers that write counts can be exact.
+Without `--cluster` a role's pods are known by the names that its target gives them; with it they are those that stand.
 
 Exit code 0 when all that is needed is there, 1 when something needed is missing, 2 (a Refusal) for what cannot be checked.
 """
@@ -28,6 +28,8 @@ from autoscaler.adapters.prometheus.promql import any_of
 from autoscaler.adapters.prometheus.sightings import Outlook, Sight
 from autoscaler.adapters.routing import GATE, complaints, stopping
 from autoscaler.commands.backtest import pattern_of
+from autoscaler.commands.findings import Row
+from autoscaler.commands.hpa import KUBERNETES, asked, handed, needed
 from autoscaler.commands.losses import LOST, NEEDED, STAYS, UNFINISHED, UNWITNESSED
 from autoscaler.commands.wiring import endpoint, from_files
 from autoscaler.core.fleet import Role
@@ -43,29 +45,11 @@ from autoscaler.roster import managed
 
 if TYPE_CHECKING:
     from autoscaler.adapters.kubernetes.api import ApiFault
+    from autoscaler.adapters.kubernetes.metrics_api import AutoscalersApi
 
 FINE = frozenset({Sight.THERE, Sight.QUIET})
 STYLE: Mapping[str, str] = {Sight.THERE: "green", Sight.QUIET: "cyan", Sight.UNTOLD: "dim"}
-KUBERNETES = "kubernetes"
 NARROW = 140  # columns where nobody looks at a terminal
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What one check found: `fine`, or what is `lost`; `needed`: without it nothing goes. `age_s` where it has an age."""
-
-    name: str
-    state: str
-    fine: bool
-    needed: bool
-    detail: str
-    lost: str = ""
-    age_s: float | None = None
-
-    @property
-    def bars(self) -> bool:
-        """Whether a controller would have to do without something it needs."""
-        return self.needed and not self.fine
 
 
 class Templates(Protocol):
@@ -79,7 +63,7 @@ class Templates(Protocol):
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What a policy's checks look at: the policy and the fleet that it describes, each role's pods as a pattern, Prometheus, and
-    the pod templates where there is a Kubernetes cluster.
+    the pod templates and the API server where there is a Kubernetes cluster.
     """
 
     document: Document
@@ -88,6 +72,7 @@ class Subject:
     client: PrometheusClient
     within_s: float
     templates: Templates | None = None
+    api: AutoscalersApi | None = None
 
 
 def signals(subject: Subject) -> Iterable[Row]:
@@ -148,7 +133,12 @@ def _ending(role: Role, template: Mapping[str, Any], spec: Spec) -> Iterable[Row
         yield Row(f"{role}.ending", Sight.THERE, True, False, f"{found.left_s:g} s from SIGTERM to SIGKILL")
 
 
-CHECKS: Sequence[Callable[[Subject], Iterable[Row]]] = (signals, gpus, pods)
+def autoscalers(subject: Subject) -> Iterable[Row]:
+    """Of pools whose count others write: who answers for external metrics, whether that is exact, and who reads it."""
+    return handed(subject.document, subject.api)
+
+
+CHECKS: Sequence[Callable[[Subject], Iterable[Row]]] = (signals, gpus, pods, autoscalers)
 
 
 def preflight(
@@ -169,12 +159,13 @@ def preflight(
     answers = client.query("vector(1)", query_timeout_s)
     if isinstance(answers, Unknown):
         raise Refusal(f"--prometheus {answers.detail}")
-    found, templates = {}, _templates(cluster)
+    found, yaml, templates, api = {}, {}, _templates(cluster), asked(cluster)
     for document in documents:
         fleet = managed(document)
-        subject = Subject(document, fleet, _pods(document, fleet, gateway), client, query_timeout_s, templates)
+        subject = Subject(document, fleet, _pods(document, fleet, gateway), client, query_timeout_s, templates, api)
         found[document.key] = [row for check in CHECKS for row in check(subject)]
-    _tell(found, as_json)
+        yaml[document.key] = needed(document, api)
+    _tell(found, as_json, yaml)
     return int(any(row.bars for rows in found.values() for row in rows))
 
 
@@ -199,10 +190,13 @@ def _pods(document: Document, fleet: Managed, gateway: FleetGateway | None) -> M
     return {role: json.loads(any_of(names)) for role, names in fleet.scope(seen, 0.0).pods.items()}
 
 
-def _tell(found: Mapping[str, Sequence[Row]], as_json: bool) -> None:
+def _tell(found: Mapping[str, Sequence[Row]], as_json: bool, yaml: Mapping[str, str] | None = None) -> None:
+    """`yaml`: by policy, the autoscalers that write its counts; told where there are any."""
+    yaml = {key: text for key, text in (yaml or {}).items() if text}
     if as_json:
         fleets = [
             {"policy": key, "ready": not any(row.bars for row in rows), "checks": [asdict(row) for row in rows]}
+            | ({"autoscalers": yaml[key]} if key in yaml else {})
             for key, rows in found.items()
         ]
         click.echo(json.dumps({"ready": all(fleet["ready"] for fleet in fleets), "policies": fleets}, indent=2))
@@ -211,6 +205,9 @@ def _tell(found: Mapping[str, Sequence[Row]], as_json: bool) -> None:
     for key, rows in found.items():
         console.print(_table(key, rows))
         console.print(_verdict(rows))
+        if key in yaml:
+            console.print(Text(f"What writes the counts that are published for {key}:", "bold"))
+            click.echo(yaml[key], nl=False)
 
 
 def _table(key: str, rows: Sequence[Row]) -> Table:

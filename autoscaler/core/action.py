@@ -89,11 +89,14 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one action or flip, with one line for the operator."""
+    """What became of one action or flip, with one line for the operator. `published`: the count that others are told now to
+    write, where it is not ours to write.
+    """
 
     action: Action | Flip
     verdict: Verdict
     detail: str = ""
+    published: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

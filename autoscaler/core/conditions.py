@@ -2,7 +2,7 @@
 
 The conditions of its PDAutoscaler, in the words of the Horizontal Pod Autoscaler where it has them:
 
-    AbleToScale     the fleet can be read and what is written to it is accepted
+    AbleToScale     the fleet can be read, what is written to it is accepted, and what others are to write they write
     ScalingActive   every signal is present and fresh, or the fleet sleeps and needs none but arrivals
     ScalingLimited  a bound, the budget, or a cluster that refuses replicas holds the targets back
     Degraded        somebody should look: a drain or a flip does not get on, replicas that are wanted do not come, or nobody
@@ -50,7 +50,7 @@ class Condition:
 
 def conditions(fleet: Fleet, decision: Decision, outcomes: Iterable[Outcome]) -> tuple[Condition, ...]:
     """Those of a fleet that was decided on."""
-    return (_able(outcomes), _active(decision), _limited(decision.plan), _degraded(fleet))
+    return (_able(fleet, outcomes), _active(decision), _limited(decision.plan), _degraded(fleet))
 
 
 def held(finding: Finding) -> tuple[Condition, ...]:
@@ -64,9 +64,18 @@ def held(finding: Finding) -> tuple[Condition, ...]:
     )
 
 
-def _able(outcomes: Iterable[Outcome]) -> Condition:
-    """A write that is still under way has not failed, so it is told only where none did."""
+def _able(fleet: Fleet, outcomes: Iterable[Outcome]) -> Condition:
+    """A write that is still under way has not failed, so it is told only where none did. One that others are to make is under
+    way until their patience is over.
+    """
     pending = None
+    for role, pool in fleet.pools.items():
+        handed = pool.handed
+        if handed is not None and not handed.followed:
+            who = f"{handed.reader} does not follow; see its bounds, its behavior and its conditions"
+            who = who if handed.reader else "nothing that reads the published count scales it; `autoscaler hpa` prints what would"
+            text = f"{role}: stays at {handed.count} for {handed.waits_s:.0f} s while another count is published: {who}"
+            return Condition("AbleToScale", False, Reason.NOT_FOLLOWED, text)
     for outcome in outcomes:
         told = f"{outcome.action.subject}: {outcome.detail}"
         if outcome.verdict is Verdict.PENDING:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 
 from autoscaler.core.capacity import POOLING, Bound, Capacity, Shape
 from autoscaler.core.fleet import ROLE_FACTS, Role, Sizing
-from autoscaler.core.forecast import Forecast
+from autoscaler.core.foreseen import Forecast
 from autoscaler.core.observation import NOT_ASKED, Freshness, Gap, Histogram, Known, Observation, Reading, Unknown, believable
 from autoscaler.core.strain import Strain, StrainLimits
 

@@ -105,12 +105,34 @@ class Shortage:
 
 
 @dataclass(frozen=True, slots=True)
+class Handed:
+    """A count that somebody else writes, as we publish it. `count` is what the target asks for, `published` what it shall ask for
+    as far as was told before this look; `reader` what reads that, empty if nothing does. `promised`: the most that the reader may
+    still make of it by what was published lately. `waits_s`: for how long the target has kept its count while another was
+    published, in seconds; `patience_s`: for how long that is usual.
+    """
+
+    count: int
+    published: int
+    promised: int = 0
+    reader: str = ""
+    waits_s: float = 0.0
+    patience_s: float = 0.0
+
+    @property
+    def followed(self) -> bool:
+        """Whether nobody need look after it."""
+        return self.waits_s <= self.patience_s
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """The replicas of one role.
 
     `desired` is how many shall stay; `replicas` are those that stand: on their way in, serving, or on their way out.
     `shortages` tell why replicas are missing. `note` is what else there is to say about it (who else scales it, a rollout):
-    shown, never decided on. `leaving`: of those that serve, how many only do so until others have taken their place.
+    shown, never decided on. `leaving`: of those that serve, how many only do so until others have taken their place. `handed`:
+    somebody else writes its count; None: we do.
     """
 
     role: Role
@@ -120,6 +142,7 @@ class Pool:
     note: str = ""
     shortages: tuple[Shortage, ...] = ()
     leaving: int = 0
+    handed: Handed | None = None
 
     def in_phase(self, *phases: Phase) -> tuple[Replica, ...]:
         """The replicas in one of `phases`, in their own order."""
@@ -131,12 +154,19 @@ class Pool:
         return sum(replica.phase is Phase.SERVING for replica in self.replicas)
 
     @property
+    def promised(self) -> int:
+        """How many replicas may be asked for without another word of ours: `desired`, and what somebody else was told to add
+        and has not yet.
+        """
+        return self.desired + (0 if self.handed is None else max(0, self.handed.promised - self.handed.count))
+
+    @property
     def held(self) -> int:
         """How many replicas hold GPUs or are about to. A draining one does so on top of `desired`: asking for 3 while
         a fourth drains or is leaving holds 4, and a fifth would be a fifth GPU bill.
         """
         going = len(self.in_phase(Phase.DRAINING)) + self.leaving
-        return max(self.desired, len(self.replicas) - going) + going
+        return max(self.promised, len(self.replicas) - going) + going
 
 
 @dataclass(frozen=True, slots=True)

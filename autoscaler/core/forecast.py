@@ -20,7 +20,8 @@ from dataclasses import dataclass, field, replace
 
 from autoscaler.core.arima import LEAST_BINS, REFIT_S, ArimaFit, FitTask
 from autoscaler.core.candidates import HALF_LIVES_S, MODELS, MOST_OF_THE_DAY, Basis, Day, candidates, smoothed
-from autoscaler.core.lens import ForecastLimits, Lens, bounded, judged, promised, refitted
+from autoscaler.core.foreseen import Forecast, ForecastLimits
+from autoscaler.core.lens import Lens, bounded, judged, promised, refitted
 from autoscaler.core.reason import Reason
 from autoscaler.core.series import Bins, Intake, band, believe, blanked, fill, rebinned
 
@@ -45,21 +46,6 @@ class Series:
     day: Day = field(default_factory=Day)
     lenses: tuple[Lens, ...] = ()
     fits: tuple[ArimaFit, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """Load `horizon_s` ahead: mean and upper bound in the series' unit, who says so, its mean absolute error and why;
-    `coverage` is the share of its latest promises whose upper bound held.
-    """
-
-    mean: float
-    upper: float
-    horizon_s: float
-    model: str
-    error: float | None
-    reason: Reason
-    coverage: float | None = None
 
 
 def time_to_act_s(start_up_s: float | None, tick_s: float, age_s: float, unlearned_s: float) -> float:

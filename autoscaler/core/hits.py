@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from autoscaler.core.capacity import Shape
 from autoscaler.core.fleet import ROLE_FACTS, Fleet, Phase, Work
-from autoscaler.core.forecast import Forecast
+from autoscaler.core.foreseen import Forecast
 
 Share = float
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from autoscaler.core.candidates import ARIMA, LAST, MODELS, Basis, candidates
+from autoscaler.core.foreseen import ForecastLimits
 from autoscaler.core.regression import Regression, autoregression, direct
 from autoscaler.core.series import Bins, Floats, frozen, same
 
@@ -44,22 +45,6 @@ NO_ERRORS = frozen(np.empty((0, len(MODELS) + 2)))
 LEVEL, HELD = -2, -1  # columns of a row of errors, beside one for each candidate
 ALIKE = 2.0  # errors made at half to twice the present level tell of it
 CLIMB_BINS, CLIMB_SURE = 8, 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class ForecastLimits:
-    """Knobs. `horizon_s`: time a change takes to act, where no other is asked for. `aim`: quantile of own errors that makes
-    the upper bound; `cover`: share of values that shall lie below it, `gamma`: how fast its widening follows that.
-    """
-
-    horizon_s: float = 120.0
-    aim: float = 0.93
-    errors_kept: int = 60
-    errors_needed: int = 10
-    margin: float = 0.03
-    gap_s: float = 120.0
-    cover: float = 0.90
-    gamma: float = 0.02
 
 
 @dataclass(frozen=True, slots=True, eq=False)

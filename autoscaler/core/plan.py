@@ -176,8 +176,10 @@ def _grant(
     gpu_budget: int | None,
     findings: list[Finding],
 ) -> dict[Role, int]:
-    """Shrinks as wished; growth one replica at a time to the shortest role while the budget lasts."""
-    granted = {role: min(count, fleet.pools[role].desired) for role, count in wanted.items()}
+    """Shrinks as wished; growth one replica at a time to the shortest role while the budget lasts. What others were told to add
+    is paid for already, and stays so until they know better.
+    """
+    granted = {role: min(count, fleet.pools[role].promised) for role, count in wanted.items()}
     if gpu_budget is None:
         return dict(wanted)
     gpus = {role: pool.gpus_per_replica for role, pool in fleet.pools.items()}
@@ -219,3 +221,8 @@ def _verdicts(fleet: Fleet, granted: Iterable[Role], actions: tuple[Action, ...]
         text = f"{verb} {role} {action.from_replicas} -> {action.to_replicas} ({action.reason})"
         reason = Reason.SCALE_UP if action.to_replicas > action.from_replicas else Reason.SCALE_DOWN
         yield Finding(Stage.PLAN, reason, text, role, {"from": action.from_replicas, "to": action.to_replicas})
+        handed = fleet.pools[role].handed
+        if handed is not None and mode is Mode.AUTO:
+            who = handed.reader or "a HorizontalPodAutoscaler, once there is one,"
+            text = f"the count of {role} is published, and {who} writes it"
+            yield Finding(Stage.PLAN, Reason.HANDED, text, role)

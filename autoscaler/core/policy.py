@@ -12,7 +12,7 @@ from autoscaler.core.capacity import Shape, Slo
 from autoscaler.core.demand import DemandLimits
 from autoscaler.core.fleet import Role, SloKind
 from autoscaler.core.flip import FlipLimits
-from autoscaler.core.forecast import ForecastLimits
+from autoscaler.core.foreseen import ForecastLimits
 from autoscaler.core.hysteresis import Damping
 from autoscaler.core.observation import Freshness
 from autoscaler.core.profile import ReplicaProfile

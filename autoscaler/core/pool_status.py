@@ -3,14 +3,25 @@
 A `PoolStatus` takes from each stage of one role what the outside is told of it: what exists, what is asked of it, what is
 expected and by which model, how many replicas that makes and what bound them, and how fast its engines were found to be. What
 a stage could not say is None, never zero. core/status.py makes a fleet's status of these.
+
+Three numbers are for others, who decide on them whether the fleet can take more (an admission policy, a dashboard, KEDA):
+
+    headroom       carried(serving) - upper, tokens per second of the role's own work: what the replicas that serve now carry
+                   within the SLO (core/capacity.py), beyond the upper bound of the forecast over its horizon (core/forecast.py).
+                   Negative: the forecast is above what serves
+    pressure       demand / serving: replicas that the load needs over those that serve. Above 1: too few serve
+    slo_headroom   1 - latency / SLO, both at the SLO's percentile. 0.25: a quarter of what may pass is left; below 0: broken
+
+They are told of what was seen in full alone: of a part of the replicas a headroom would be too large and a pressure too low.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from autoscaler.core.action import Outcome
 from autoscaler.core.calibration import Trust
 from autoscaler.core.capacity import Slo
 from autoscaler.core.decide import Decision
@@ -46,7 +57,9 @@ class PoolStatus:
     share of the latest promises whose upper bound held. `needs` are all that the demand is the largest of, in replicas;
     `demand_soon` what is needed when a flip has taken effect (where none can: the demand), `demand_lasting` the most that is
     needed until a replica that goes now could be back. `speed_measured` and `speed_applied` are the times that work takes, as
-    measured and as sized by, over the profile's.
+    measured and as sized by, over the profile's. `headroom_tokens_per_s`, `pressure` and `slo_headroom` as in the module's head.
+
+    `published` is the count that others are told to write, where it is not ours to write; None: we write `target`.
     """
 
     desired: int
@@ -82,9 +95,15 @@ class PoolStatus:
     speed_applied: float | None = None
     speed_confidence: float = 0.0
     speed_windows: int = 0
+    headroom_tokens_per_s: float | None = None
+    pressure: float | None = None
+    slo_headroom: float | None = None
+    published: int | None = None
 
 
-def pool_status(role: Role, pool: Pool, observation: Observation, decision: Decision, policy: Policy) -> PoolStatus:
+def pool_status(
+    role: Role, pool: Pool, observation: Observation, decision: Decision, policy: Policy, outcomes: Iterable[Outcome] = ()
+) -> PoolStatus:
     """Fold one role's tick into its status."""
     view, limits = decision.views[role], policy.pools[role]
     seen = observation.coverage(role, policy.freshness)
@@ -95,6 +114,7 @@ def pool_status(role: Role, pool: Pool, observation: Observation, decision: Deci
     phases: dict[str, int] = {}
     for replica in pool.replicas:
         phases[replica.phase.value] = phases.get(replica.phase.value, 0) + 1
+    promise = attainment(signals.latency if signals else None, slo, policy.freshness.min_samples)
     return PoolStatus(
         desired=pool.desired,
         target=decision.plan.targets.get(role, pool.desired),
@@ -107,14 +127,44 @@ def pool_status(role: Role, pool: Pool, observation: Observation, decision: Deci
         load=load.value if isinstance(load, Known) else None,
         **_ahead(view),
         **_demand(view),
-        slo=attainment(signals.latency if signals else None, slo, policy.freshness.min_samples),
+        slo=promise,
         signal_age_s=seen.age_s if seen.reporting else None,
         note=pool.note,
         shortages=pool.shortages,
         startup_s=startups.median_s,
         startup_samples=len(startups.samples),
         **_speed(view, policy.calibration.trust),
+        headroom_tokens_per_s=headroom_tokens_per_s(view, pool.serving),
+        pressure=pressure(view, pool.serving),
+        slo_headroom=None if promise.value_s is None else 1 - promise.value_s / promise.threshold_s,
+        published=_published(role, pool, outcomes),
     )
+
+
+def headroom_tokens_per_s(view: RoleView, serving: int) -> float | None:
+    """Tokens per second that `serving` replicas carry within the SLO beyond the forecast's upper bound; may be negative. None
+    where the load, the forecast or the capacity is not known in full, or no number of replicas meets the SLO.
+    """
+    if not _in_full(view) or view.forecast is None or view.capacity is None or not view.capacity.feasible:
+        return None
+    return view.capacity.carried(serving) - view.forecast.upper
+
+
+def pressure(view: RoleView, serving: int) -> float | None:
+    """Replicas that the load needs, per replica that serves. None where the load is not known in full, or nothing serves."""
+    return view.demand.replicas / serving if _in_full(view) and view.demand is not None and serving else None
+
+
+def _in_full(view: RoleView) -> bool:
+    return not isinstance(view.load, Unknown) and view.load.partial is None
+
+
+def _published(role: Role, pool: Pool, outcomes: Iterable[Outcome]) -> int | None:
+    """What others are told to write, by the last write of this tick that came to an answer, else as it stood before."""
+    if pool.handed is None:
+        return None
+    told = [one.published for one in outcomes if one.published is not None and one.action.roles == (role,)]
+    return told[-1] if told else pool.handed.published
 
 
 def _queues(seen: Coverage) -> dict[str, Any]:

@@ -93,10 +93,12 @@ class Reason(StrEnum):
     SCALE_UP = "ScaleUp"
     SCALE_DOWN = "ScaleDown"
     HOLD = "Hold"
+    HANDED = "WrittenByAutoscaler"
     # act
     STANDING_BY = "StandingBy"
     WRITE_PENDING = "WritePending"
     STUCK = "Stuck"
+    NOT_FOLLOWED = "HPANotFollowing"
     INTERNAL_ERROR = "InternalError"
 
 

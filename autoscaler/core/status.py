@@ -67,7 +67,7 @@ def status_of(observation: Observation, decision: Decision, outcomes: tuple[Outc
         offered_rps=traffic.offered_rps.value if isinstance(traffic.offered_rps, Known) else None,
         offered_source=traffic.source,
         user_ttft=attainment(traffic.ttft, policy.slos[SloKind.TTFT], policy.freshness.min_samples),
-        pools={role: pool_status(role, pool, observation, decision, policy) for role, pool in fleet.pools.items()},
+        pools={role: pool_status(role, pool, observation, decision, policy, outcomes) for role, pool in fleet.pools.items()},
         outcomes=outcomes,
         plan=decision.plan,
         conditions=conditions(fleet, decision, outcomes),

@@ -5,6 +5,8 @@ profiles.py    the replica profiles and names that ship with the product
 sections.py    each part of the document: its fields, their ranges, what two of them forbid together
 calendar.py    the hours at which a pool is larger on purpose
 behaviour.py   the brakes, overridden field by field, and the ways of draining and flipping
+actuation.py   who writes a pool's count
+autoscalers.py which autoscaler makes the count what is published of it
 routing.py     how requests find replicas, and how one is taken out
 drivers.py     which ways of flipping a fleet can have, and what stands in the way of the others
 document.py    PDAutoscaler as a whole -> the frozen policy of the core

@@ -18,12 +18,13 @@ from autoscaler.core.calibration import CalibrationLimits, Trust
 from autoscaler.core.capacity import Slo
 from autoscaler.core.demand import DemandLimits
 from autoscaler.core.fleet import Role, SloKind
-from autoscaler.core.forecast import ForecastLimits
+from autoscaler.core.foreseen import ForecastLimits
 from autoscaler.core.hysteresis import Damping
 from autoscaler.core.observation import Freshness
 from autoscaler.core.policy import Policy, PoolLimits
 from autoscaler.core.profile import ReplicaProfile
 from autoscaler.core.strain import StrainLimits
+from autoscaler.policy.actuation import NEVER_WOKEN, Actuation
 from autoscaler.policy.behaviour import Behaviour
 from autoscaler.policy.drivers import Ground, obstacles
 from autoscaler.policy.fields import ALLOWED, Objection, Section, at_least, at_most, complete, default_of, refuse, shown
@@ -164,6 +165,14 @@ class Spec(Section):
             why = f"is not possible: spec.gateway {gateway} {FORGETS}"
         if asleep_s is not None and (gateway is None or gateway in FORGETFUL):
             refuse([Objection(("zeroAfterSeconds",), f"{shown(asleep_s)} {why} (allowed: null)")])
+        return behaviour
+
+    @field_validator("behaviour")
+    @classmethod
+    def _stays_awake_for_others(cls, behaviour: Behaviour, info: ValidationInfo) -> Behaviour:
+        asleep_s, pools = behaviour.zero_after_seconds, info.data.get("pools", {})
+        if asleep_s is not None and any(pool.actuation is Actuation.HPA for pool in pools.values()):
+            refuse([Objection(("zeroAfterSeconds",), f"{shown(asleep_s)} {NEVER_WOKEN} (allowed: null)")])
         return behaviour
 
     @field_validator("behaviour")

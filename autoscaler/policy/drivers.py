@@ -6,8 +6,8 @@
                    wrong for one that was started in a role; nothing outside shows which it is, so `auto` leaves it alone
 
 Where replicas change their role in place, both pools' must be of one size: what was prefill with 8 GPUs is as large as
-decode, and the budget counts it so. Engines, routers and models have needs besides that a policy cannot tell
-(reference/engines.md B.1): those show when a flip is begun.
+decode, and the budget counts it so. And both counts must be ours to write (actuation.py). Engines, routers and models have
+needs besides that a policy cannot tell (reference/engines.md B.1): those show when a flip is begun.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from autoscaler.core.fleet import Role
+from autoscaler.policy.actuation import Actuation
 from autoscaler.policy.behaviour import FlipDriver
 from autoscaler.policy.routing import TELLS_ROLES, Routing
 from autoscaler.policy.sections import Pool
@@ -31,11 +32,12 @@ class Need(StrEnum):
     TELLING = f"a spec.routing of kind {' or '.join(TELLS_ROLES)}"
     ONE_SIZE = "one gpusPerReplica in all pools"
     ONE_STOCK = "one capacityPool for all pools"
+    OWN_COUNTS = "actuation direct in all pools"
 
 
 NEEDS: Mapping[FlipDriver, tuple[Need, ...]] = {
-    FlipDriver.ENGINE_SWITCH: (Need.SWITCH, Need.TELLING, Need.ONE_SIZE),
-    FlipDriver.RELABEL: (Need.TELLING, Need.ONE_SIZE),
+    FlipDriver.ENGINE_SWITCH: (Need.SWITCH, Need.TELLING, Need.ONE_SIZE, Need.OWN_COUNTS),
+    FlipDriver.RELABEL: (Need.TELLING, Need.ONE_SIZE, Need.OWN_COUNTS),
     FlipDriver.PAIRED_RESIZE: (Need.ONE_STOCK,),
 }
 AUTOMATIC = (FlipDriver.ENGINE_SWITCH, FlipDriver.PAIRED_RESIZE)  # what `auto` may choose, the best first
@@ -78,10 +80,16 @@ def _stocks(ground: Ground) -> str:
     return ", ".join(f"{role} has {stock or 'none'}" for role, stock in stocks.items())
 
 
+def _others_counts(ground: Ground) -> str:
+    others = [role for role, pool in ground.pools.items() if pool.actuation is not Actuation.DIRECT]
+    return f"{', '.join(others)} is written by a HorizontalPodAutoscaler, which knows no borrowed replicas" if others else ""
+
+
 # What is lacking of a need, with the values that clash; empty if nothing is.
 LACKS: Mapping[Need, Callable[[Ground], str]] = {
     Need.SWITCH: _no_switch,
     Need.TELLING: _no_telling,
     Need.ONE_SIZE: _sizes,
     Need.ONE_STOCK: _stocks,
+    Need.OWN_COUNTS: _others_counts,
 }

@@ -12,8 +12,9 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from autoscaler.core.capacity import Shape
 from autoscaler.core.demand import DemandLimits
-from autoscaler.core.forecast import ForecastLimits
+from autoscaler.core.foreseen import ForecastLimits
 from autoscaler.core.observation import Freshness
+from autoscaler.policy.actuation import NO_SCALE, Actuation
 from autoscaler.policy.behaviour import DampingSpec
 from autoscaler.policy.calendar import FloorSpec
 from autoscaler.policy.fields import ALLOWED, Objection, Section, at_least, at_most, default_of, refuse, shown
@@ -119,6 +120,8 @@ class Pool(Section):
     """GPUs that one replica takes, all its pods together."""
     capacity_pool: Name | None = None
     """Name of the GPUs that the pool draws from: what one pool gives up, another with the same name here can take."""
+    actuation: Annotated[Actuation, Field(strict=False)] = Actuation.DIRECT
+    """Who writes the count: direct is this controller, hpa a HorizontalPodAutoscaler that reads what it publishes."""
     floors: list[FloorSpec] = Field(default_factory=list, max_length=50)
     """Hours of the week at which the pool has more replicas than `min`, whatever the load."""
     behaviour: DampingSpec = DampingSpec()
@@ -138,6 +141,14 @@ class Pool(Section):
         high = [(at, one.min) for at, one in enumerate(floors) if one.min > most]
         refuse(Objection((at, "min"), f"{least} is above max {most} (allowed: 1..{most})") for at, least in high)
         return floors
+
+    @field_validator("actuation")
+    @classmethod
+    def _where_others_can_write(cls, actuation: Actuation, info: ValidationInfo) -> Actuation:
+        target: Target | None = info.data.get("target")
+        if actuation is Actuation.HPA and target is not None and target.role is not None:
+            refuse([Objection((), f"{actuation} {NO_SCALE} (allowed: {Actuation.DIRECT})")])
+        return actuation
 
     @property
     def most_on_purpose(self) -> int:

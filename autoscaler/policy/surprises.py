@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from autoscaler.core.action import Mode
 from autoscaler.core.capacity import KV_USABLE, Bound, Shape, capacity
-from autoscaler.core.fleet import ROLE_FACTS, SloKind
+from autoscaler.core.fleet import ROLE_FACTS, Role, SloKind
 from autoscaler.core.policy import Policy
 from autoscaler.core.profile import ReplicaProfile
 from autoscaler.policy.behaviour import DampingSpec, FlipDriver
@@ -46,6 +46,22 @@ ALONE_S: Mapping[SloKind, Callable[[ReplicaProfile, Shape], float]] = {
 }
 
 
+def impossible(policy: Policy) -> dict[Role, Objection]:
+    """Promises that no size of a pool keeps: the mean request alone takes longer than the SLO."""
+    missed: dict[Role, Objection] = {}
+    shape = policy.shape
+    if shape is None:
+        return missed
+    for role, facts in ROLE_FACTS.items():
+        slo = policy.slos[facts.binding_slo]
+        alone_s = ALONE_S[slo.kind](policy.profile, shape)
+        if slo.threshold_s <= alone_s:
+            text = f"{slo.threshold_s:g} cannot be met by any number of {role} replicas"
+            told = f"{text}: spec.requestShape alone takes {alone_s:.4g}"
+            missed[role] = Objection(("spec", "slo", slo.kind, "seconds"), told)
+    return missed
+
+
 def _flips(spec: Spec, _: Policy) -> Iterator[Objection]:
     """A driver that is written has what it needs, or the document is refused; `auto` may find none. Each says why not, once."""
     flip = spec.behaviour.flip
@@ -77,13 +93,11 @@ def _out_of_reach(_: Spec, policy: Policy) -> Iterator[Objection]:
     shape, profile = policy.shape, policy.profile
     if shape is None:
         return
+    missed = impossible(policy)
     for role, facts in ROLE_FACTS.items():
-        slo = policy.slos[facts.binding_slo]
-        alone_s = ALONE_S[slo.kind](profile, shape)
-        carried = capacity(facts.sizing, profile, slo, shape)
-        if slo.threshold_s <= alone_s:
-            text = f"{slo.threshold_s:g} cannot be met by any number of {role} replicas"
-            yield Objection(("spec", "slo", slo.kind, "seconds"), f"{text}: spec.requestShape alone takes {alone_s:.4g}")
+        carried = capacity(facts.sizing, profile, policy.slos[facts.binding_slo], shape)
+        if role in missed:
+            yield missed[role]
         elif carried.bound is Bound.KV and not carried.feasible:
             text = f"a request holds {shape.resident_tokens:g} tokens, more than a {role} replica of {profile.name} has room for"
             yield Objection(("spec", "requestShape"), f"{text} ({KV_USABLE * profile.kv_tokens:.0f})")

@@ -7,17 +7,21 @@ import math
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from autoscaler.core.action import Mode, Outcome, Verdict
 from autoscaler.core.decide import Decision, Memory, decide
 from autoscaler.core.door import Door, Verdicts
-from autoscaler.core.fleet import Fleet, Lack, Role, Shortage
+from autoscaler.core.fleet import Fleet, Lack, Role, Shortage, SloKind
 from autoscaler.core.observation import Gap, Gauges, Histogram, Known, Observation, Signals, Unknown
 from autoscaler.core.policy import Policy
+from autoscaler.core.pool_status import PoolStatus
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.core.startup import StartUps
 from autoscaler.core.state import record
 from autoscaler.core.status import Status, document, refused, status_of, unreadable
+from tests.examples import examples
 from tests.fakes import GONE, KEY, fleet, histogram, policy, pool, signals
 
 FLEET = fleet(pool(Role.PREFILL, 3, serving=2, starting=1, draining=1, gpus=4), pool(Role.DECODE, 2, gpus=2))
@@ -209,3 +213,54 @@ def test_a_pool_tells_why_replicas_are_missing_and_how_long_a_start_takes() -> N
     assert (decode["shortages"], decode["note"]) == ([told], "a rollout is under way")
     assert (decode["startup_s"], decode["startup_samples"]) == (70.0, 3)
     assert (prefill["shortages"], prefill["startup_s"], prefill["startup_samples"]) == ([], None, 0)
+
+
+def told(rps: float, seen: Fleet = FLEET) -> PoolStatus:
+    return looked(signals(seen, rps, waiting=dict.fromkeys(Role, 0.0)), seen)[0].pools[Role.PREFILL]
+
+
+def test_headroom_is_what_serves_beyond_the_upper_forecast_and_pressure_what_is_needed_of_it() -> None:
+    """One replica carries 5 requests of 1,000 tokens a second (tests/fakes.py), two serve."""
+    light, heavy = told(4.0), told(22.0)
+    assert light.headroom_tokens_per_s == pytest.approx(10_000 - 4_000, rel=1e-3)
+    assert heavy.headroom_tokens_per_s == pytest.approx(10_000 - 22_000, rel=1e-3)
+    assert light.pressure == pytest.approx(0.4, rel=1e-2)
+    assert heavy.pressure == pytest.approx(2.2, rel=1e-2)
+
+
+@examples(40)
+@given(st.floats(0.1, 60.0), st.floats(0.0, 20.0))
+def test_more_load_never_raises_the_headroom_nor_lowers_the_pressure(rps: float, more: float) -> None:
+    less, much = told(rps), told(rps + more)
+    assert less.headroom_tokens_per_s is not None
+    assert much.headroom_tokens_per_s is not None
+    assert much.headroom_tokens_per_s <= less.headroom_tokens_per_s
+    assert less.pressure is not None
+    assert much.pressure is not None
+    assert much.pressure >= less.pressure
+
+
+def test_slo_headroom_is_the_share_of_the_promise_that_is_left_at_its_percentile() -> None:
+    prefill = told(4.0)
+    assert prefill.slo.value_s is not None
+    assert prefill.slo_headroom == pytest.approx(1 - prefill.slo.value_s / prefill.slo.threshold_s)
+
+
+def test_nobody_is_told_room_or_pressure_of_what_was_not_seen_in_full() -> None:
+    partly = Unknown(Gap.INCOMPLETE, "one of two pods is silent")
+    assert room(looked(signals(FLEET, partly))[0]) == room(looked(Signals.unknown(Gap.TIMEOUT, "dark"))[0]) == (None, None)
+    silent = looked(signals(FLEET, 4.0, silent=["prefill-0"]))[0]
+    assert room(silent) == (None, None)
+    nobody = fleet(pool(Role.PREFILL, 2, serving=0, starting=2), pool(Role.DECODE, 2))
+    assert looked(signals(nobody, 4.0), nobody)[0].pools[Role.PREFILL].pressure is None
+
+
+def room(status: Status) -> tuple[float | None, float | None]:
+    prefill = status.pools[Role.PREFILL]
+    return prefill.headroom_tokens_per_s, prefill.pressure
+
+
+def test_where_no_number_of_replicas_meets_the_promise_there_is_no_room_to_tell_of() -> None:
+    wanted = policy()
+    hopeless = replace(wanted, slos={**wanted.slos, SloKind.TTFT: replace(wanted.slos[SloKind.TTFT], threshold_s=0.01)})
+    assert looked(signals(FLEET, 4.0), wanted=hopeless)[0].pools[Role.PREFILL].headroom_tokens_per_s is None

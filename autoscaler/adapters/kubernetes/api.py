@@ -115,6 +115,10 @@ class KubeApi:
         """A new object in a collection."""
         return self._whole("POST", path, MANAGED, body)
 
+    def rehearse(self, path: str, body: Body) -> Body | ApiFault:
+        """A new object as it would be stored, with what the server drops left out; nothing is stored."""
+        return self._whole("POST", path, {**MANAGED, "dryRun": "All"}, body)
+
     def replace(self, path: str, body: Body) -> Body | ApiFault:
         """A whole object; 409 if its resourceVersion is not the current one."""
         return self._whole("PUT", path, MANAGED, body)

@@ -5,9 +5,10 @@ Read: from live lists, none per tick. A pool's object tells what is wanted, its 
 
 Write: one patch that fails when the object or its count changed since they were read (writing.py). Before it, the
 objections, each a refusal with its reason: an owner of the object writes it back, another autoscaler scales it, and no
-shrink during a rollout (old and new groups are mixed then, and which would go is not known). At the very last the ledger,
-if there is one: it refuses a leader whose term is over. And since each of those questions may take as long as a request
-may, the term is looked at once more: a write is begun inside its deadline or not at all (lease.py).
+shrink during a rollout (old and new groups are mixed then, and which would go is not known). A count that somebody else
+writes is published instead (handing.py). At the very last the ledger, if there is one: it refuses a leader whose term is
+over. And since each of those questions may take as long as a request may, the term is looked at once more: a write is begun
+inside its deadline or not at all (lease.py).
 Fleets are read and written by several threads at once, each fleet by one at a time. What is remembered about them between two
 looks is in memories.py.
 """
@@ -20,6 +21,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from autoscaler.adapters.kubernetes.api import Api, ApiFault, Operation
+from autoscaler.adapters.kubernetes.handing import Handings, handing
 from autoscaler.adapters.kubernetes.memories import Memories, Written
 from autoscaler.adapters.kubernetes.pods import groups
 from autoscaler.adapters.kubernetes.shortages import shortages
@@ -89,6 +91,7 @@ class KubernetesFleet:
         self._views = Views(api, patience_s, watch_s)
         self._standings = Standings(api, self._views)
         self._memories = Memories(lambda key: documents.get(key) is not None)
+        self._handings = Handings(self._standings, self._memories, stored=book is not None)
 
     def ground(self, key: str, now: float) -> Ground | Fault:
         """All there is to decide and act on; a Fault that names the target when one of its pools cannot be known."""
@@ -118,7 +121,12 @@ class KubernetesFleet:
         by, _ = self._driver(key, ground)
         notes = {role: "; ".join(self._notes(key, ground, role)) for role in ground.standings}
         made = {
-            role: replace(pool, note=notes[role], shortages=self._shortages(ground.namespace, ground.standings[role], now))
+            role: replace(
+                pool,
+                note=notes[role],
+                shortages=self._shortages(ground.namespace, ground.standings[role], now),
+                handed=self._handings.stands(key, ground, role, now),
+            )
             for role, pool in ground.pools.items()
         }
         fleet = Fleet(key, made, flips=ground.flips, ended=self._memories.told(key), stuck=self._stuck(ground, now))
@@ -171,6 +179,8 @@ class KubernetesFleet:
             if isinstance(begun, Outcome):
                 return begun
             write = begun
+        if ground.handed(action.role):
+            return self._handings.decided(key, action, write, now)
         forbidden = self._forbidden(key, term, action)
         if forbidden is not None:
             return unwritten(action, forbidden)
@@ -199,13 +209,15 @@ class KubernetesFleet:
         if isinstance(ground, Fault):
             return Outcome(action, Verdict.FAILED, ground.detail)
         against = self._objection(key, ground, role)
+        if against == "" and self._leadership is not None and self._leadership.term() != term:
+            against = term_over(term)
         if isinstance(against, ApiFault):
             return unwritten(action, against)
         if against or (ground.standings[role].updating and wanted < seen):
             return Outcome(action, Verdict.REFUSED, against or ROLLOUT)
         standing = ground.standings[role]
-        if self._leadership is not None and self._leadership.term() != term:
-            return unwritten(action, term_over(term))
+        if ground.handed(role):
+            return self._handings.asked(key, action, standing.desired, now)
         return self._write(key, action, standing, Write(seen, wanted), standing.uid, now)
 
     def over(self, key: str, one: Transaction, now: float) -> None:
@@ -226,7 +238,7 @@ class KubernetesFleet:
 
     def _objection(self, key: str, ground: Ground, role: Role) -> str | ApiFault:
         target, known = ground.spec.pools[role].target, self._memories.of(key, role).known
-        return self._standings.objection(ground.namespace, target, ground.standings[role], known)
+        return self._standings.objection(ground.namespace, target, ground.standings[role], known, handing(ground, role))
 
     def _driver(self, key: str, ground: Ground) -> tuple[FlipDriver | None, tuple[str, ...]]:
         """By which way this fleet's replicas change their role, and why by none better."""

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from autoscaler.adapters.kubernetes.publishing import Published
 from autoscaler.adapters.kubernetes.standing import Known, Standing
 from autoscaler.core.fleet import Ended, Role
 from autoscaler.core.transaction import Step, Transaction
@@ -39,6 +40,7 @@ class Memory:
     known: Known = field(default_factory=Known)
     read_uid: str = ""
     written: Written | None = None
+    published: Published = field(default_factory=Published)
 
     def corrected(self, standing: Standing, now: float) -> Standing:
         """The target as it stands after our last write, which the list may not tell yet."""

@@ -7,7 +7,8 @@ is named itself: whoever owns, writes.
 
 Another autoscaler: two on one object pull it to and fro at every turn, so the second one has to stand back, and we are
 the one that can tell. KEDA makes horizontal autoscalers of its own; each kind is looked at by itself, so that the name
-told is the one the operator wrote. Kinds whose definition is not installed are empty lists. The role scaler of a
+told is the one the operator wrote. Kinds whose definition is not installed are empty lists. One that writes what we publish
+for it is no rival of a pool that is handed to it (followers.py). The role scaler of a
 DisaggregatedSet is such another one for a role that is written in the set: where it exists it is the object to target.
 """
 
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from autoscaler.adapters.kubernetes.api import Body
+from autoscaler.adapters.kubernetes.followers import Reading, of_keda, reading
 from autoscaler.adapters.kubernetes.roles import SCALER
 from autoscaler.adapters.kubernetes.targets import Owner, owner_of
 
@@ -57,18 +59,45 @@ def objection(kind: str, top: Owner | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Handing:
+    """Which pool it is: its policy's name and its role, and whether an autoscaler is to write its count."""
+
+    policy: str
+    role: str
+    handed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Rival:
-    """Another autoscaler, and the identity of what it scales (API group, kind, name, and the role inside if there is one)."""
+    """Another autoscaler, and the identity of what it scales (API group, kind, name, and the role inside if there is one).
+    `reads`: which published count of ours.
+    """
 
     kind: str
     name: str
     scales: tuple[str, ...]
+    reads: Reading | None = None
 
     @property
-    def objection(self) -> str:
-        """Why what it scales must not be written."""
+    def called(self) -> str:
+        """It in a message."""
+        return f"{self.kind} {self.name}"
+
+    def follows(self, pool: Handing) -> bool:
+        """Whether it reads this pool's published count, and the pool is handed over."""
+        return pool.handed and self._reads(pool)
+
+    def objection(self, pool: Handing) -> str:
+        """Why what it scales must not be written, by us or at our word; empty if it follows and does nothing else."""
+        if self.reads is not None and self._reads(pool):
+            if pool.handed:
+                return f"{self.called} {self.reads.flaw}" if self.reads.flaw else ""
+            return f"{self.called} scales it by the count that is published; set the pool's actuation to hpa, or remove it"
         advice = "target that instead" if self.kind == SCALER else "remove one of the two"
-        return f"{self.kind} {self.name} scales it already; {advice}"
+        return f"{self.called} scales it already; {advice}"
+
+    def _reads(self, pool: Handing) -> bool:
+        return self.reads is not None and (self.reads.policy, self.reads.role) == (pool.policy, pool.role)
 
 
 def keeper(kind: str) -> Callable[[Body], Rival | None]:
@@ -76,17 +105,29 @@ def keeper(kind: str) -> Callable[[Body], Rival | None]:
     return _scaler if kind == SCALER else partial(_autoscaler, kind)
 
 
-def rival_of(identity: tuple[str, ...], rivals: Iterable[Rival]) -> Rival | None:
-    """The first autoscaler that scales what has this identity."""
-    return next((rival for rival in rivals if rival.scales == identity), None)
+def rivalry(identity: tuple[str, ...], rivals: Iterable[Rival], pool: Handing) -> str:
+    """Why other autoscalers speak against a write of what has this identity; empty if none does. Of two that follow the second
+    one is too many: each has bounds of its own.
+    """
+    scaling = [rival for rival in rivals if rival.scales == identity]
+    against = next((text for rival in scaling if (text := rival.objection(pool))), "")
+    if not against and len(scaling) > 1:
+        return f"{scaling[0].called} and {scaling[1].called} both scale it; remove one of the two"
+    return against
+
+
+def follower(identity: tuple[str, ...], rivals: Iterable[Rival], pool: Handing) -> str:
+    """The autoscaler that writes what is published of this pool; empty if there is none."""
+    return next((rival.called for rival in rivals if rival.scales == identity and rival.follows(pool)), "")
 
 
 def _autoscaler(kind: str, body: Body) -> Rival | None:
     ref = (body.get("spec") or {}).get("scaleTargetRef") or {}
-    if not ref.get("name"):
+    if not ref.get("name") or of_keda(kind, body):
         return None
     group = str(ref.get("apiVersion") or "apps/v1").rpartition("/")[0]  # KEDA's defaults: a Deployment
-    return Rival(kind, body["metadata"]["name"], (group, str(ref.get("kind") or "Deployment"), str(ref["name"])))
+    scales = (group, str(ref.get("kind") or "Deployment"), str(ref["name"]))
+    return Rival(kind, body["metadata"]["name"], scales, reading(kind, body))
 
 
 def _scaler(body: Body) -> Rival | None:

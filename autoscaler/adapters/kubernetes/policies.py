@@ -23,9 +23,10 @@ from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
-from autoscaler.adapters.kubernetes.api import Api, ApiFault, Body
+from autoscaler.adapters.kubernetes.api import Api, Body
 from autoscaler.adapters.kubernetes.snapshot import SLACK_S, WATCH_S, Snapshot
 from autoscaler.adapters.kubernetes.targets import listing
+from autoscaler.adapters.kubernetes.unlisted import told_of
 from autoscaler.core.reason import Finding, Reason, Stage
 from autoscaler.policy import Document
 from autoscaler.policy.claims import Claim, claims
@@ -36,7 +37,6 @@ from autoscaler.ports import Managed, Unusable
 from autoscaler.refusal import Refusal
 from autoscaler.roster import managed
 
-UNANSWERED = "Unanswered"  # a snapshot's word for a server that was never heard
 # A Lease counts its terms in 32 bits. One of 500 years at one every 16 s was written by hand; to count on from there would
 # bring the Lease to its end, and then nobody could lead any fleet.
 LATEST_TERM = 2**30
@@ -212,10 +212,7 @@ class PolicyObjects:
     def trouble(self) -> str:
         """Why the lists are not known or not believed any more, in one line with what to do; empty if all is well."""
         now_s = time.monotonic()
-        found = {name: snapshot.picture().trouble(now_s, self._max_age_s) for name, snapshot in self._snapshots.items()}
-        lines = [f"PDAutoscalers of namespace {name}: {_advice(name, fault)}" for name, fault in found.items() if fault]
-        more = f" (and {len(lines) - 1} more namespaces)" if len(lines) > 1 else ""
-        return f"{lines[0]}{more}" if lines else ""
+        return told_of({name: one.picture().trouble(now_s, self._max_age_s) for name, one in self._snapshots.items()})
 
     def stop(self) -> None:
         """Follow the cluster no longer."""
@@ -259,16 +256,6 @@ def _clashing(kept: Kept, taken: Iterable[Claim], owners: Mapping[tuple[str, ...
 
 def _unusable(kept: Kept, reason: Reason, text: str) -> Unusable:
     return Unusable(kept.key, Finding(Stage.OBSERVE, reason, text), uid=kept.uid)
-
-
-def _advice(namespace: str, fault: ApiFault) -> str:
-    if fault.reason == UNANSWERED:
-        return "no answer yet"
-    if fault.status == 404:
-        return "their CRD is not installed: autoscaler crd | kubectl apply -f -"
-    if fault.status == 403:
-        return f"{fault}; a Role in {namespace} must allow list and watch of {PLURAL} in {GROUP}"
-    return str(fault)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

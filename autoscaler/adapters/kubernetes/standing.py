@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from autoscaler.adapters.kubernetes.api import Api, ApiFault
 from autoscaler.adapters.kubernetes.discovery import Discovery
-from autoscaler.adapters.kubernetes.objections import EVERYWHERE, INSIDE_A_SET, objection, rival_of
+from autoscaler.adapters.kubernetes.objections import EVERYWHERE, INSIDE_A_SET, Handing, Rival, follower, objection, rivalry
 from autoscaler.adapters.kubernetes.pods import SET, Pod, mixed
 from autoscaler.adapters.kubernetes.roles import OF_SET, SCALER, below, selector_of
 from autoscaler.adapters.kubernetes.targets import Owner, Scalable
@@ -97,16 +97,23 @@ class Standings:
         makers.update(one.labels[SET] for one in pods if SET in one.labels)
         return Standing(counted, pods, counted.scalable.updating or revised or mixed(pods), frozenset(makers))
 
-    def objection(self, namespace: str, target: Target, standing: Standing, known: Known) -> str | ApiFault:
-        """Why this object must not be written by us, whatever the count; empty if it may, an ApiFault if nobody knows."""
+    def objection(self, namespace: str, target: Target, standing: Standing, known: Known, pool: Handing) -> str | ApiFault:
+        """Why this object must not be written by us, or at our word, whatever the count; empty if it may, an ApiFault if nobody
+        knows.
+        """
         owned = objection(target.kind, self._top(namespace, standing.counted.scalable.owner, known))
         if owned or standing.counted.handed_to:
             return owned or standing.counted.handed_to
-        rivals = self._views.rivals(namespace, EVERYWHERE if target.role is None else INSIDE_A_SET)
-        if isinstance(rivals, ApiFault):
-            return rivals
-        rival = rival_of(target.identity, rivals)
-        return rival.objection if rival else ""
+        rivals = self._rivals(namespace, target)
+        return rivals if isinstance(rivals, ApiFault) else rivalry(target.identity, rivals, pool)
+
+    def follower(self, namespace: str, target: Target, pool: Handing) -> str:
+        """Who writes what is published for this object; empty where nobody does, or nobody knows."""
+        rivals = self._rivals(namespace, target)
+        return "" if isinstance(rivals, ApiFault) else follower(target.identity, rivals, pool)
+
+    def _rivals(self, namespace: str, target: Target) -> tuple[Rival, ...] | ApiFault:
+        return self._views.rivals(namespace, EVERYWHERE if target.role is None else INSIDE_A_SET)
 
     def _scaled(self, namespace: str, target: Target, known: Known) -> Counted | ApiFault:
         """An object with /scale. Its selector never changes, so `/scale` is asked for it once; for the count only where the

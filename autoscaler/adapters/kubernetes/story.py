@@ -4,7 +4,8 @@ A pure function of one tick's `Status` and of what the object said before: polic
 in `reason` is the most telling one of the tick: what stopped it, else what was done, else why nothing was.
 
 What is not known is left out, never zero. A count that the controller acts on is `target` and stands there in mode Auto
-alone; in Recommend the same count is `recommended`, so that nothing built on targets can act on it (law 13).
+alone; in Recommend the same count is `recommended`, so that nothing built on targets can act on it (law 13). Where somebody
+else writes the count, `target` is the one that is published for it: a shrink stands there once its replicas are drained.
 
 A condition keeps its `lastTransitionTime` while its status stays, whatever its reason.
 """
@@ -23,6 +24,7 @@ from autoscaler.core.fleet import Flipping, Phase, SloKind
 from autoscaler.core.pool_status import Attainment, PoolStatus
 from autoscaler.core.reason import Reason
 from autoscaler.core.status import Status
+from autoscaler.policy.actuation import Actuation
 
 MESSAGE_CHARS = 1024  # the API server takes 32,768; nobody reads them
 FLIPS_SHOWN = 16  # the oldest; all are counted in the metrics
@@ -139,6 +141,9 @@ def _pool(pool: PoolStatus, mode: str) -> dict[str, Any]:
     told: dict[str, Any] = {"desired": pool.desired, "serving": serving, "ready": f"{serving}/{pool.desired}"}
     if mode in SHOWN:
         told[SHOWN[mode]] = pool.target
+    if pool.published is not None:
+        told["actuation"] = str(Actuation.HPA)
+        told |= {"target": pool.published} if mode == Mode.AUTO else {}
     if pool.shortages:
         told["missing"] = "; ".join(f"{one.replicas} {one.lack}: {one.text}" for one in pool.shortages)[:MESSAGE_CHARS]
     if pool.startup_s is not None:
@@ -150,7 +155,7 @@ def _pool(pool: PoolStatus, mode: str) -> dict[str, Any]:
 
 def _numbers(pool: PoolStatus) -> dict[str, Any]:
     """What the count goes by, for people: the need and what bound it, the forecast, the engines' speed."""
-    told: dict[str, Any] = _amounts(needs=pool.demand, speed=pool.speed_applied)
+    told: dict[str, Any] = _amounts(needs=pool.demand, speed=pool.speed_applied) | _room(pool)
     if pool.bound is not None:
         told["boundBy"] = str(pool.bound)
     if pool.forecast_model is not None:
@@ -165,6 +170,18 @@ def _amounts(**values: float | None) -> dict[str, float]:
     negative number, and one that it refuses would cost the whole status.
     """
     return {name: float(f"{max(0.0, value):.3g}") for name, value in values.items() if value is not None and math.isfinite(value)}
+
+
+def _room(pool: PoolStatus) -> dict[str, Any]:
+    """What else the pool could take. Rounded down and its need up: who decides by them must not find more than there is."""
+    told: dict[str, Any] = {}
+    if pool.headroom_tokens_per_s is not None and math.isfinite(pool.headroom_tokens_per_s):
+        told["headroomTokensPerSecond"] = math.floor(pool.headroom_tokens_per_s)
+    if pool.pressure is not None and math.isfinite(pool.pressure):
+        told["pressure"] = max(0.0, math.ceil(pool.pressure * 100 - 1e-9) / 100)
+    if pool.slo_headroom is not None and math.isfinite(pool.slo_headroom):
+        told["sloHeadroom"] = math.floor(pool.slo_headroom * 100 + 1e-9) / 100
+    return told
 
 
 def _flip(flip: Flipping) -> dict[str, Any]:

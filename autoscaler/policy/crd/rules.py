@@ -15,6 +15,7 @@ from itertools import combinations
 
 from autoscaler.core.fleet import Role
 from autoscaler.core.hysteresis import Damping
+from autoscaler.policy.actuation import NEVER_WOKEN, NO_SCALE, Actuation
 from autoscaler.policy.behaviour import ORDERED, FlipOrder
 from autoscaler.policy.crd.structural import Additions, one_of
 from autoscaler.policy.document import FORGETFUL, FORGETS, SCRAPES_PER_AGE, TICKS_PER_GAP, Spec
@@ -43,7 +44,11 @@ def _rules() -> dict[str, list[Rule]]:
     floors = "!has(self.floors) || self.floors.all(one, one.min <= self.max)"
     return {
         "Metrics": [_rule(".windowSeconds", window, f"below {SCRAPES_PER_WINDOW} x scrapeIntervalSeconds")],
-        "Pool": [_rule(".max", "self.max >= self.min", "below min"), _rule(".floors", floors, "a floor's min is above max")],
+        "Pool": [
+            _rule(".max", "self.max >= self.min", "below min"),
+            _rule(".floors", floors, "a floor's min is above max"),
+            _rule(".actuation", f"self.actuation == '{Actuation.DIRECT}' || !has(self.target.role)", NO_SCALE),
+        ],
         "Target": [_version_belongs_to_kind(), *_role_belongs_to_kind()],
         "RequestShape": [_rule(".uncachedTokens", uncached, "above promptTokens")],
         "ForecastSpec": [_rule(".errorsNeeded", "self.errorsNeeded <= self.errorsKept", "above errorsKept")],
@@ -57,6 +62,7 @@ def _rules() -> dict[str, list[Rule]]:
             _outlives_a_scrape(),
             *_ticks_are_no_gaps(),
             *_somebody_wakes_it(),
+            _stays_awake_for_others(),
             _drains_longer_than_it_settles(),
             *_drivers_have_what_they_need(),
         ],
@@ -144,6 +150,15 @@ def _somebody_wakes_it() -> Iterator[Rule]:
     yield _rule(path, f"!has(self{path}) || {remembers}", f"spec.gateway {' or '.join(FORGETFUL)} {FORGETS}")
 
 
+def _stays_awake_for_others() -> Rule:
+    path, direct = ".behaviour.zeroAfterSeconds", _all_direct()
+    return _rule(path, f"!has(self{path}) || ({direct})", NEVER_WOKEN)
+
+
+def _all_direct() -> str:
+    return " && ".join(f"self.pools.{role}.actuation == '{Actuation.DIRECT}'" for role in Role)
+
+
 def _drains_longer_than_it_settles() -> Rule:
     path = ".behaviour.drain.deadlineSeconds"
     rule = f"!has(self.routing) || self{path} >= self.routing.settleSeconds"
@@ -157,6 +172,7 @@ def _drivers_have_what_they_need() -> Iterator[Rule]:
         Need.SWITCH: f"self.engine in {list(SWITCHING)}",
         Need.TELLING: f"has(self.routing) && self.routing.kind in {_names(TELLS_ROLES)}",
         Need.ONE_SIZE: " && ".join(f"{one}.gpusPerReplica == {other}.gpusPerReplica" for one, other in pairs),
+        Need.OWN_COUNTS: _all_direct(),
         Need.ONE_STOCK: " && ".join([*shared, *(f"{one}.capacityPool == {other}.capacityPool" for one, other in pairs)]),
     }
     path = ".behaviour.flip.driver"

@@ -41,7 +41,11 @@ def _pool() -> Schema:
     return _object(
         "One pool.",
         desired=_count("Replicas that the target asks for."),
-        target=_count("Replicas that the controller wants it to ask for. In mode Auto only: whoever reads it may act on it."),
+        target=_count(
+            "Replicas that the controller wants it to ask for. In mode Auto only: whoever reads it may act on it. With actuation "
+            "hpa it is the count published for a HorizontalPodAutoscaler, a lower one only once replicas are drained."
+        ),
+        actuation=_text("Who writes the count, where it is not the controller. Absent: direct."),
         recommended=_count("The same count in mode Recommend, under a name that nothing acts on."),
         serving=_count("Replicas that take new work."),
         ready=_text('"serving/desired", the text that kubectl shows.'),
@@ -51,6 +55,17 @@ def _pool() -> Schema:
         needs=_amount("Replicas that the load needs, before damping and bounds: to be read, not to be acted on."),
         boundBy=_text("Which of the needs is the largest."),
         forecast=_forecast(),
+        headroomTokensPerSecond={
+            "description": "What the serving replicas carry within the SLO beyond the forecast's upper bound, in the role's own "
+            "tokens; negative: the forecast is above what serves. Absent: not known.",
+            "type": "integer",
+            "format": "int64",
+        },
+        pressure=_amount("Replicas that the load needs, per replica that serves. Absent: not known."),
+        sloHeadroom={
+            "description": "1 - latency / SLO at the SLO's percentile; negative: broken. Absent: too few requests to say.",
+            "type": "number",
+        },
         speed=_amount("Time that work is taken to need, over the profile's: 1.2 is a fifth slower."),
     )
 

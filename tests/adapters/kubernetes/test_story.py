@@ -7,6 +7,7 @@ writes each to a real API server.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -211,3 +212,21 @@ def test_a_number_that_the_crd_does_not_take_never_costs_the_whole_status(wild: 
     pools = {role: replace(one, demand=wild, forecast_mean=wild, speed_applied=wild) for role, one in status.pools.items()}
     told = json.dumps(story(replace(status, pools=pools), {}, 1)["pools"], allow_nan=False)
     assert "-5" not in told
+
+
+def test_a_count_that_others_write_is_told_as_it_is_published_and_only_where_we_may_act() -> None:
+    for mode, counts in ((Mode.AUTO, {"target": 3}), (Mode.RECOMMEND, {"recommended": 5}), (Mode.OFF, {})):
+        status = ticked(load(22.0), mode)
+        given = {role: replace(pool, published=3) for role, pool in status.pools.items()}
+        told = story(replace(status, pools=given), {}, 1)["pools"]["prefill"]
+        assert {name: told[name] for name in ("target", "recommended") if name in told} == counts
+        assert told["actuation"] == "hpa"
+
+
+@pytest.mark.parametrize(("left", "shown"), [(0.999, 0.99), (0.0, 0.0), (-0.001, -0.01), (None, None), (math.nan, None)])
+def test_what_is_left_of_a_promise_is_never_told_to_be_more(left: float | None, shown: float | None) -> None:
+    status = ticked(load(22.0), Mode.AUTO)
+    told = story(replace(status, pools={Role.PREFILL: replace(status.pools[Role.PREFILL], slo_headroom=left)}), {}, 1)["pools"][
+        "prefill"
+    ]
+    assert told.get("sloHeadroom") == shown

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.plane.binaries import Binaries
-from tests.e2e.plane.credentials import Credentials
+from tests.e2e.plane.credentials import FRONT_PROXY, Credentials
 
 STAGES = Path(__file__).parent / "stages.yaml"
 ADVERTISED, NODE = "198.51.100.1", "198.51.100.2"  # from a range that is routed nowhere (RFC 5737)
@@ -84,6 +84,13 @@ def _api_server(credentials: Credentials, ports: Ports) -> list[str]:
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={credentials.certificate}",
         f"--service-account-signing-key-file={credentials.key}",
+        f"--requestheader-client-ca-file={credentials.front_proxy}",  # and below: how requests are passed on to others
+        f"--requestheader-allowed-names={FRONT_PROXY}",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={credentials.front_proxy}",
+        f"--proxy-client-key-file={credentials.front_proxy_key}",
         "--profiling=false",
     ]
 
@@ -96,7 +103,7 @@ def _controller_manager(credentials: Credentials) -> list[str]:
         f"--controllers={','.join(f'{name}-controller' for name in CONTROLLERS.split())}",
         f"--service-account-private-key-file={credentials.key}",
         f"--root-ca-file={credentials.certificate}",
-        "--horizontal-pod-autoscaler-sync-period=2s",  # 15 s by default: a test would wait for it
+        "--horizontal-pod-autoscaler-sync-period=1s",  # 15 s by default: a test would wait for it
         "--resource-quota-sync-period=10s",  # 5 min by default
     ]
 

@@ -4,6 +4,8 @@ One self-signed certificate, made by one openssl call, serves the API server and
 kubeconfig trusts; its key also signs the tokens of service accounts. Production keeps these four apart; here all of them
 live and end with one temporary folder. The administrator and each program have a random token and full rights. Whoever
 should have fewer is a service account, and then authorization (RBAC) is the real one.
+
+A second one, its own authority too, is what the API server shows to those that it passes requests on to.
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+FRONT_PROXY = "front-proxy-client"
+SERVER = ("subjectAltName=IP:127.0.0.1,DNS:localhost",)
+CLIENT = ("extendedKeyUsage=clientAuth",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,16 @@ class Credentials:
     def key(self) -> Path:
         """PEM, the certificate's private key."""
         return self.folder / "tls.key"
+
+    @property
+    def front_proxy(self) -> Path:
+        """PEM; the API server's own, as a client of aggregated ones. Its key is `front_proxy_key`."""
+        return self.folder / f"{FRONT_PROXY}.crt"
+
+    @property
+    def front_proxy_key(self) -> Path:
+        """PEM."""
+        return self.folder / f"{FRONT_PROXY}.key"
 
     @property
     def tokens(self) -> Path:
@@ -61,17 +77,19 @@ def make_credentials(openssl: Path, folder: Path, server: str, users: Iterable[s
     """The certificate, and for each user a token with full rights and a kubeconfig."""
     made = Credentials(folder, server)
     tokens = {user: secrets.token_urlsafe(24) for user in users}
-    made.tokens.write_text("".join(f'{token},{user},{user},"system:masters"\n' for user, token in tokens.items()))
+    named = {user: f"system:{user}" if user.startswith("kube-") else user for user in tokens}  # as those of Kubernetes are
+    made.tokens.write_text("".join(f'{token},{named[user]},{user},"system:masters"\n' for user, token in tokens.items()))
     for user, token in tokens.items():
         made.add_kubeconfig(user, token)
-    _make_certificate(openssl, made)
+    _make_certificate(openssl, made.certificate, made.key, "127.0.0.1", SERVER)
+    _make_certificate(openssl, made.front_proxy, made.front_proxy_key, FRONT_PROXY, CLIENT)
     return made
 
 
-def _make_certificate(openssl: Path, made: Credentials) -> None:
+def _make_certificate(openssl: Path, certificate: Path, key: Path, name: str, extensions: Iterable[str]) -> None:
     """P-256, because RSA keys take up to a second to find; both key usages, because it is its own authority."""
-    options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
-    extensions = ("subjectAltName=IP:127.0.0.1,DNS:localhost", "keyUsage=critical,digitalSignature,keyCertSign")
-    added = [word for extension in extensions for word in ("-addext", extension)]
-    files = ["-keyout", str(made.key), "-out", str(made.certificate)]
+    options = f"-x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN={name}"
+    usage = "keyUsage=critical,digitalSignature,keyCertSign"
+    added = [word for extension in (*extensions, usage) for word in ("-addext", extension)]
+    files = ["-keyout", str(key), "-out", str(certificate)]
     subprocess.run([str(openssl), "req", *options.split(), *added, *files], check=True, capture_output=True)

@@ -40,6 +40,8 @@ LACKING: list[tuple[str, Need, dict[str, Any]]] = [
     ("relabel", Need.TELLING, {}),
     ("relabel", Need.TELLING, {"spec.routing.kind": "readinessGate"}),
     ("relabel", Need.ONE_SIZE, {"spec.routing": LABEL, "spec.pools.decode.gpusPerReplica": 2}),
+    ("relabel", Need.OWN_COUNTS, {"spec.routing": LABEL, "spec.pools.decode.actuation": "hpa"}),
+    ("engineSwitch", Need.OWN_COUNTS, {"spec.engine": "sglang", "spec.routing": SMG, "spec.pools.prefill.actuation": "hpa"}),
     ("pairedResize", Need.ONE_STOCK, {"spec.pools.decode.capacityPool": "h100"}),
     ("pairedResize", Need.ONE_STOCK, {"spec.pools.decode.capacityPool": "b", "spec.pools.prefill.capacityPool": "a"}),
 ]
@@ -50,6 +52,16 @@ TTFT = {"seconds": 1.0}
 CLASHES: list[tuple[dict[str, Any], str, str]] = [
     ({"metadata.name": "a.b"}, "metadata.name", "1 to 63 of a-z, 0-9 and -, a letter or digit at both ends"),
     ({"metadata.name": "a" * 64}, "metadata.name", "1 to 63 of a-z, 0-9 and -, a letter or digit at both ends"),
+    (
+        {"spec.pools.prefill.actuation": "hpa", "spec.gateway": "llm-d", "spec.behaviour.zeroAfterSeconds": 600.0},
+        "spec.behaviour.zeroAfterSeconds",
+        "is not possible with actuation hpa",
+    ),
+    (
+        {"spec.pools.decode.target": {**SET, "role": "decode"}, "spec.pools.decode.actuation": "hpa"},
+        "spec.pools.decode.actuation",
+        "has no /scale",
+    ),
     ({"spec.rejection.default": "gold"}, "spec.rejection.default", "is no class"),
     ({"spec.rejection.classes": [PREMIUM]}, "spec.rejection.classes", "degradesTo"),
     (

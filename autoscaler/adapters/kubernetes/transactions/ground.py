@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from autoscaler.adapters.kubernetes.publishing import patience_s
 from autoscaler.adapters.kubernetes.standing import Standing
 from autoscaler.adapters.kubernetes.transactions.living import Living, about, flippings, pools
 from autoscaler.core.fleet import Flipping, Pool, Role
 from autoscaler.core.transaction import Transaction
 from autoscaler.core.transit import Patience
 from autoscaler.policy import Document
+from autoscaler.policy.actuation import Actuation
 from autoscaler.policy.behaviour import OnDeadline
 from autoscaler.policy.document import Spec
 
@@ -65,6 +67,10 @@ class Ground:
         how = f"serves nobody: label {routing.label} is {routing.away} and nothing is under way for it; give it its role's value"
         return tuple(f"{one.replica.name} {how}" for one in alone)
 
+    def handed(self, role: Role) -> bool:
+        """Whether somebody else writes this target's count, as we publish it."""
+        return self.spec.pools[role].actuation is Actuation.HPA
+
     def counting(self, role: Role) -> tuple[Transaction, ...]:
         """What is under way that changes this target's count."""
         return tuple(one for one in self.under_way if role in one.change.before)
@@ -80,4 +86,6 @@ def patience_of(ground: Ground) -> Patience:
         settle_s=routing.settle_seconds if routing is not None else 0.0,
         ready_s=max(LEAST_READY_S, STARTS * ground.spec.forecast.horizon_seconds),
         gone_s=Patience().gone_s + grace_s,
+        write_s=Patience().write_s
+        + (patience_s(ground.spec.behaviour.tick_seconds) if any(map(ground.handed, ground.standings)) else 0.0),
     )
