@@ -62,7 +62,7 @@ demo: $(INSTALLED) ## the real controller over a simulated day, with a live page
 
 test: $(INSTALLED) prometheus nginx ## every test, those against a real Prometheus and nginx included   (ARGS="-k forecast")
 	# Those that watch several processes in real time come last, one at a time. 5: no test is selected, by ARGS.
-	$(BIN)/pytest -m "not plane and not alone" --numprocesses=2 --dist=worksteal $(ARGS) || [ $$? = 5 ]
+	$(BIN)/pytest -m "not plane and not alone" --numprocesses=2 --dist=loadfile $(ARGS) || [ $$? = 5 ]
 	$(BIN)/pytest -m "alone and not plane" $(ARGS) || [ $$? = 5 ]
 
 test-unit: $(INSTALLED) ## the tests that need no server and no process of their own
