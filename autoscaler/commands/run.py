@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from autoscaler.apps.feed import Feed
     from autoscaler.apps.probes import Pulse
     from autoscaler.apps.states import States
+    from autoscaler.controller import Controller
+    from autoscaler.publishing import Publishing
 
 log = logging.getLogger(__name__)
 
@@ -74,17 +76,22 @@ def run(
         _serve(closing, feed, metrics, states, port)
         if listen is not None:
             _serve_cluster(closing, listen, metrics, pulse, states if secret else None, doors.election)
-        ending = Ending()
-        doors.start()
-        work.warm()
-        loop.start()
-        telling.start()
-        ending.wait()
-        telling.stop()
-        ended = loop.stop() and work.finish()
-        if not ended:
-            log.warning("a write was still in flight; it carries its precondition, and the Lease is left to run out")
-        doors.stop(hand_over=ended)
+        _go_on(doors, work, loop, telling)
+
+
+def _go_on(doors: Doors, work: Controller, loop: TickLoop, telling: Publishing) -> None:
+    """From the first list until SIGTERM or SIGINT."""
+    ending = Ending()
+    doors.start()
+    work.warm()
+    loop.start()
+    telling.start()
+    ending.wait()
+    telling.stop()
+    ended = loop.stop() and work.finish()
+    if not ended:
+        log.warning("a write was still in flight; it carries its precondition, and the Lease is left to run out")
+    doors.stop(hand_over=ended)
 
 
 def look_seldom_for_cycles() -> None:
