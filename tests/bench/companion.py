@@ -205,7 +205,7 @@ def main() -> None:
         "reviews": sum(map(len, took.values())),
         "budgets": BUDGETS,
     }
-    sys.stdout.write(json.dumps(figures) + "\n")
+    sys.stdout.write(json.dumps({"bench": "companion", **figures}) + "\n")
 
 
 if __name__ == "__main__":
