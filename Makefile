@@ -66,7 +66,7 @@ test: $(INSTALLED) prometheus nginx ## every test, those against a real Promethe
 	$(BIN)/pytest -m "alone and not plane" $(ARGS) || [ $$? = 5 ]
 
 test-unit: $(INSTALLED) ## the tests that need no server and no process of their own
-	exec $(BIN)/pytest --ignore=tests/e2e -m "not plane and not prometheus and not slow" --hypothesis-profile=quick $(ARGS)
+	exec $(BIN)/pytest --ignore=tests/e2e -m "not plane and not prometheus and not slow" --hypothesis-profile=quick --numprocesses=2 --dist=loadfile $(ARGS)
 
 test-plane: $(INSTALLED) prometheus ## the tests on a real Kubernetes control plane, on loopback   (ARGS="-k lease")
 	$(call ON_THE_PLANE,-m "plane and not chaos")
