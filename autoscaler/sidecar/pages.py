@@ -49,15 +49,7 @@ def create_app(
 
     @app.get("/v1/ledger")
     async def look_back() -> JSONResponse:
-        picture = board.picture
-        return JSONResponse(
-            {
-                "mode": picture.mode if picture else None,
-                "state_age_s": picture.age_s(monotonic()) if picture else None,
-                "trouble": trouble(),
-                "shadow": asdict(ledger.hindsight) if ledger.hindsight else None,
-            }
-        )
+        return JSONResponse(_looked_back(board, ledger, trouble(), monotonic()))
 
     @app.get("/v1/decisions")
     async def decisions() -> JSONResponse:
@@ -74,6 +66,16 @@ def _standing(board: Board, trouble: str, now: float) -> str:
     age_s, late = picture.age_s(now), picture.age_s(now) > picture.rules.max_age_s
     told = f"mode {picture.mode}, state {age_s:.1f} s old" + (", too old: everybody is admitted" if late else "")
     return f"{told}{'; ' + trouble if trouble else ''}\n"
+
+
+def _looked_back(board: Board, ledger: Ledger, trouble: str, now: float) -> dict[str, Any]:
+    picture = board.picture
+    return {
+        "mode": picture.mode if picture else None,
+        "state_age_s": picture.age_s(now) if picture else None,
+        "trouble": trouble,
+        "shadow": asdict(ledger.hindsight) if ledger.hindsight else None,
+    }
 
 
 def _told(one: Sampled, now: float) -> dict[str, Any]:

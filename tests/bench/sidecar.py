@@ -51,6 +51,7 @@ from autoscaler.sidecar.hot import Hot, Message, Receive, Send
 from autoscaler.sidecar.ledger import Ledger
 from autoscaler.sidecar.skins import skin_of
 from tests.sidecar import states
+from tests.sidecar.running import WITHOUT_LEADER
 
 ROUNDS, REQUESTS, CONNECTIONS = 5, 4000, 16
 BUDGETS = {"sidecar_over_bare": 1.25, "route_over_sidecar": 3.5, "p99_ms": 5.0, "rss_mb": 60.0, "start_cpu_s": 1.0}
@@ -203,17 +204,7 @@ def per_request_us(pid: int, port: int) -> float:
 
 def begun() -> dict[str, float]:
     """What the command itself costs until it is ready."""
-    command = [
-        sys.executable,
-        "-m",
-        "autoscaler",
-        "sidecar",
-        "--state",
-        "http://127.0.0.1:9/v1/state/a/b",
-        "--listen",
-        "127.0.0.1:0",
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(WITHOUT_LEADER, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
             found = re.search(r"http://\S+", process.stderr.readline())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
@@ -19,6 +20,17 @@ from autoscaler.sidecar.pages import create_app
 from tests.sidecar import states
 from tests.sidecar.asking import Sidecar
 
+# The command itself, with nobody at the address of its leader.
+WITHOUT_LEADER = (
+    sys.executable,
+    "-m",
+    "autoscaler",
+    "sidecar",
+    "--listen",
+    "127.0.0.1:0",
+    "--state",
+    "http://127.0.0.1:9/v1/state/a/b",
+)
 YOUNG = {"max_age_s": 60}
 VAST = states.crowds(prefill={"serving": 20_000}, decode={"serving": 20_000})  # own admissions of a whole test do not fill it
 

@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from autoscaler.sidecar import bounds
-from tests.sidecar.running import exchange, running
+from tests.sidecar.running import WITHOUT_LEADER, exchange, running
 
 ASK = b"GET /v1/auth-request/x HTTP/1.1\r\nhost: x\r\n\r\n"
 
@@ -69,18 +69,8 @@ def test_ten_thousand_open_connections_leave_room_for_the_next_request() -> None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 10_400:
         pytest.skip(f"needs 10,400 open files, may have {hard}")
-    command = [
-        sys.executable,
-        "-m",
-        "autoscaler",
-        "sidecar",
-        "--state",
-        "http://127.0.0.1:9/v1/state/a/b",
-        "--listen",
-        "127.0.0.1:0",
-    ]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process, ExitStack() as crowd:
+    with subprocess.Popen(WITHOUT_LEADER, stderr=subprocess.PIPE, text=True) as process, ExitStack() as crowd:
         crowd.callback(process.kill)
         assert process.stderr is not None
         port = int(process.stderr.readline().rpartition(":")[2].rstrip("/\n"))
