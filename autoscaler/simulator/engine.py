@@ -20,11 +20,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from autoscaler.core.fleet import ROLE_FACTS, Fleet, Role, Sizing
 from autoscaler.simulator.batch_server import BatchServer
+from autoscaler.simulator.clients import NO, TurnedAway
 from autoscaler.simulator.events import Agenda, Cause, Hooks, Job, Server, Site
 from autoscaler.simulator.fleet_spec import FleetSpec, Handover, PoolSpec
 from autoscaler.simulator.flights import Flights
 from autoscaler.simulator.flips import Driver
-from autoscaler.simulator.front import Admit, Front, Ledger
+from autoscaler.simulator.front import Admit, Front, Ledger, no_of
 from autoscaler.simulator.link import SharedLink
 from autoscaler.simulator.losses import Deaths
 from autoscaler.simulator.metrics import ReplicaMetrics
@@ -32,6 +33,7 @@ from autoscaler.simulator.pools import PoolSetting, SimPool
 from autoscaler.simulator.provisioning import Nodes
 from autoscaler.simulator.queue_server import QueueServer
 from autoscaler.simulator.routing import router
+from autoscaler.simulator.sidecars import Sidecars
 from autoscaler.simulator.streams import stream
 from autoscaler.simulator.workload import Request
 
@@ -43,8 +45,8 @@ _SERVERS: Mapping[Sizing, type[Server]] = {Sizing.QUEUE: QueueServer, Sizing.BAT
 class Engine:
     """The fleet and its virtual clock. Requests must come sorted by arrival.
 
-    `admit(request, now)` is asked at every try's arrival, `proceed` once its prompt is computed; without them nothing is
-    rejected.
+    `admit(request, now)` is asked at every try's arrival, instead of the fleet's own sidecars, `proceed` once its prompt is
+    computed; without them nothing is rejected. A no may tell the client when to come again (clients.py).
     """
 
     def __init__(
@@ -61,14 +63,19 @@ class Engine:
         self._requests = iter(requests)
         self._next = next(self._requests, None)
         self._agenda = Agenda()
-        longest = min(spec.max_model_len, spec.profile.kv_tokens)
-        self.front = Front(longest, spec.retries, spec.seed, self._agenda, ledger, admit)
+        self._sidecars = None
+        if spec.sidecars is not None and admit is None:
+            self._sidecars = Sidecars(spec.sidecars, spec.profile, spec.seed, self._agenda)
+            admit = self._sidecars.admit
+        self.front = Front(spec.longest, spec.retries, spec.seed, self._agenda, ledger, admit)
         self.gateway, self.in_flight = self.front.metrics, self.front.in_flight
         self._proceed = proceed
         self._entry = list(spec.pools)[-1 if spec.handover is Handover.PUSH else 0]
         self._nodes = Nodes(spec.nodes, spec.seed, self._agenda) if spec.nodes is not None else None
         self._flights, self._flip_ways = Flights(), spec.flip_ways()
         self.pools = self._build()
+        if self._sidecars is not None:
+            self._sidecars.pools = self.pools
         Deaths(spec.losses, spec.seed, self.pools, self._nodes, self._agenda)
 
     def advance(self, until_s: float) -> None:
@@ -94,6 +101,10 @@ class Engine:
             else:
                 break
         self.now = until_s
+
+    def close(self) -> None:
+        """Nobody new arrives from now on."""
+        self._next, self._requests = None, iter(())
 
     def scale(self, role: Role, replicas: int) -> None:
         """Ask for this many replicas of a role from now on. Raises ValueError below 0."""
@@ -133,9 +144,12 @@ class Engine:
         pushes = spec.handover is Handover.PUSH
         network = None
         if spec.network_bytes_per_s is not None:
-            network = SharedLink(spec.network_bytes_per_s, spec.profile, self._agenda)
+            fetching = spec.profile_of(roles[-1])
+            network = SharedLink(spec.network_bytes_per_s, fetching, self._agenda)
         pools: dict[Role, SimPool] = {}
         done: Callable[[Job, float], None] = front.finish
+        if self._sidecars is not None:
+            done = self._sidecars.watching(done)
 
         def to_first(job: Job, now: float) -> None:
             pools[roles[0]].route(job, now)
@@ -151,10 +165,10 @@ class Engine:
         return {role: pools[role] for role in spec.pools}
 
     def _setting(self, role: Role, site: Site) -> PoolSetting:
-        spec, kind = self.spec, _SERVERS[ROLE_FACTS[role].sizing]
+        spec, kind, profile = self.spec, _SERVERS[ROLE_FACTS[role].sizing], self.spec.profile_of(role)
 
         def new_server(metrics: ReplicaMetrics | None) -> Server:
-            return kind(spec.profile, metrics or ReplicaMetrics(spec.max_model_len), site)
+            return kind(profile, metrics or ReplicaMetrics(spec.max_model_len), site)
 
         def cold_start_s(ordinal: int) -> float:
             return spec.start_up.draw(stream(spec.seed, "cold start", role, ordinal))
@@ -189,10 +203,11 @@ class Engine:
             return go_on
 
         def checked(job: Job, now: float) -> None:
-            if proceed(job.request, now):
+            answer = proceed(job.request, now)
+            if answer:
                 go_on(job, now)
             else:
-                self._fail(job, Cause.REJECTED, now)
+                self._fail(job, Cause.REJECTED, now, no_of(answer))
 
         return checked
 
@@ -202,7 +217,7 @@ class Engine:
         self.now = request.arrival_s
         self.front.arrive(request, self.now)
 
-    def _fail(self, job: Job, cause: Cause, now: float) -> None:
+    def _fail(self, job: Job, cause: Cause, now: float, no: TurnedAway = NO) -> None:
         """Take a request out of wherever it stands, and tell the gateway."""
         for server in (job.holder, job.target):
             if server is not None:
@@ -210,7 +225,7 @@ class Engine:
         for pool in self.pools.values():
             if job in pool.unrouted:
                 pool.unrouted.remove(job)
-        self.front.fail(job, cause, now)
+        self.front.fail(job, cause, now, no)
         self.pools[self._entry].dispatch(now)
 
     def _fail_all(self, server: Server, cause: Cause, now: float) -> None:

@@ -41,6 +41,10 @@ class Places(Protocol):
         """Have `placed(time)` called when there is a place, perhaps at once."""
         ...
 
+    def stand(self, gpus: int, now: float) -> None:
+        """Have room for one that was there before the run began, as far as there may be."""
+        ...
+
     def give_back(self, claimant: Hashable, now: float) -> None:
         """The claimant is gone, or wants no longer."""
         ...

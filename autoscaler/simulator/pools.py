@@ -87,14 +87,15 @@ class SimPool:
         return [self._start(now) for _ in range(self.missing)]
 
     def seed(self, replicas: int, now: float) -> None:
-        """Have this many more, serving at once: the fleet as it stands when a run begins. ValueError without a place."""
+        """Have this many more, serving at once: the fleet as it stands when a run begins. Those for which there is no room wait
+        for some, and start cold when it comes.
+        """
         self.desired += replicas
         for _ in range(replicas):
+            if self.setting.places is not None:
+                self.setting.places.stand(self.gpus_per_replica, now)
             replica = self._add(now)
-            self._find_place(replica, partial(self._pay, replica), now)
-            if replica.paid_s is None:
-                raise ValueError(f"no room for {replica.name} among the nodes that are ready at the beginning")
-            self._serve(replica, now)
+            self._find_place(replica, partial(self._begin_or_stand, replica, now), now)
 
     def serving(self) -> list[SimReplica]:
         """The replicas that take work, the one with the least load first, the lowest ordinal among equals."""
@@ -121,7 +122,7 @@ class SimPool:
 
     def adopt(self, replica: SimReplica, switch_s: float, now: float) -> None:
         """Take over a replica of another role; it serves after `switch_s`, with nothing of its former work in memory."""
-        replica.server = self.setting.new_server(replica.server.metrics)
+        replica.server, replica.moved_s = self.setting.new_server(replica.server.metrics), now
         self.replicas.append(replica)
         self._pay(replica, now)
         if switch_s > 0:
@@ -163,7 +164,7 @@ class SimPool:
         """The pool as the controller sees it: a replica that a quota refuses has no pod to be seen."""
         lacking = self._lacking()
         seen = (one for one in self.replicas if one not in lacking or lacking[one][0] is not Lack.NOT_CREATED)
-        replicas = tuple(Replica(one.name, one.phase, one.since_s, one.asked_s) for one in seen)
+        replicas = tuple(Replica(one.name, one.phase, one.since_s, one.asked_s, moved_s=one.moved_s) for one in seen)
         gpus, told = self.gpus_per_replica, shortages(lacking.values())
         return Pool(self.role, self.desired, replicas, gpus, shortages=told, leaving=len(self.lent))
 
@@ -214,6 +215,13 @@ class SimPool:
     def _begin(self, replica: SimReplica, now: float) -> None:
         self._pay(replica, now)
         self.setting.agenda.at(now + self.setting.cold_start(replica.ordinal), self._serve, replica)
+
+    def _begin_or_stand(self, replica: SimReplica, asked_s: float, now: float) -> None:
+        if now > asked_s:
+            self._begin(replica, now)
+        else:
+            self._pay(replica, now)
+            self._serve(replica, now)
 
     def _pay(self, replica: SimReplica, now: float) -> None:
         replica.paid_s = now

@@ -9,7 +9,8 @@
 
 Whatever frees GPUs lets those that wait have their turn, the oldest first; a small one may pass a large one that does not
 fit. A node that was ordered and has been empty for `idle_s` goes again (10 minutes is the Cluster Autoscaler's default),
-so the next growth waits once more. Until a replica has its place it holds no GPU and costs none; then it starts, cold.
+so the next growth waits once more. Under the fleet as it stands when a run begins there are nodes enough, up to `most`: they
+have come before. Until a replica has its place it holds no GPU and costs none; then it starts, cold.
 
 Without `NodeSpec` there is always room. Left out: replicas over several nodes, and other tenants.
 """
@@ -91,6 +92,12 @@ class Nodes:
         self._claims[claimant] = _Claim(gpus, now, placed)
         self._settle(now)
 
+    def stand(self, gpus: int, now: float) -> None:
+        """Have room for one replica of so many GPUs that was there before the run began, if a node more is allowed."""
+        if self._room_for(gpus) is None and self.standing < self.spec.most:
+            self._add(self._ordered, now)
+            self._ordered += 1
+
     def give_back(self, claimant: Hashable, now: float) -> None:
         """The claimant is gone, or wants no longer."""
         self._free(self._claims.pop(claimant), now)
@@ -157,10 +164,13 @@ class Nodes:
 
     def _come(self, number: int, now: float) -> None:
         self._coming -= 1
+        self._add(number, now)
+        self._settle(now)
+
+    def _add(self, number: int, now: float) -> None:
         node = _Node(number, self.spec.gpus, now)
         self._nodes.append(node)
         self._agenda.at(now + self.spec.idle_s, self._retire, (node, now))
-        self._settle(now)
 
     def _retire(self, node_since: tuple[_Node, float], now: float) -> None:
         node, empty_s = node_since

@@ -21,15 +21,18 @@ class SimReplica:
 
     `server` takes what is routed here. `busy` are those that only finish what they have: of a role it had before, or
     because it is leaving; then `leaving` is called when they have. `paid_s`: since when its pool pays for its GPUs.
-    `came` is called once, when it first serves or is gone before that.
+    `came` is called once, when it first serves or is gone before that. `moved_s`: when it came from another role, None: never.
     """
 
-    __slots__ = ("asked_s", "busy", "came", "dead", "leaving", "name", "ordinal", "paid_s", "phase", "server", "since_s")
+    __slots__ = (
+        "asked_s", "busy", "came", "dead", "leaving", "moved_s", "name", "ordinal", "paid_s", "phase", "server", "since_s",
+    )  # fmt: skip
 
     def __init__(self, role: Role, ordinal: int, now: float, server: Server) -> None:
         self.name, self.ordinal, self.phase, self.server = f"{role}-{ordinal}", ordinal, Phase.STARTING, server
         self.asked_s = self.since_s = now
         self.paid_s: float | None = None
+        self.moved_s: float | None = None
         self.busy: list[Server] = []
         self.leaving: Callable[[SimReplica, float], None] | None = None
         self.came: Callable[[float], None] | None = None

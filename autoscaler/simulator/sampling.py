@@ -14,8 +14,10 @@ A scrape shows `delay_s` after it was made (remote write, rule evaluation), with
 the reader sees the one before, of gauges, rates and latencies alike. The fleet itself, which replicas there are and in
 which phase, is not Prometheus' to tell and is read without delay (cluster.py).
 
-A pod that came or went within the window counts from its first to its last copy, as `increase` does without its
-extrapolation; what a pod did after its last scrape is lost. Fewer than two copies give no rate: Unknown, not zero.
+Queries name the pods that the fleet has now, so what one did that is gone counts no longer, nor what one did that has had
+another role within the window. One that came within it counts from its first copy on, as `increase` does without its
+extrapolation: counts are smaller by the ends of the window (45 s of 60 are between its first scrape and its last), shares and
+means are the same (tests/e2e/test_sampling_on_prometheus.py). Fewer than two copies give no rate: Unknown, not zero.
 
 Faults to test with: `blind` (the query fails) and `freeze` (no scrapes, so everything ages).
 """
@@ -24,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import accumulate
@@ -112,9 +114,9 @@ class SampledSignals:
         if scope.key != self._engine.spec.key:
             return Signals.unknown(Gap.MISSING, f"no fleet {scope.key!r} here, only {self._engine.spec.key!r}")
         visible = [scrape for scrape in self._scrapes if scrape.at_s + self.delay_s <= now]
-        window = _Window([scrape for scrape in visible if now - scope.window_s < scrape.at_s], now)
+        window = _Window([scrape for scrape in visible if now - scope.window_s < scrape.at_s], now, scope)
         return Signals(
-            gauges=_gauges_at(visible, now),
+            gauges=_gauges_at(visible, now, {pod for pods in scope.pods.values() for pod in pods}),
             roles={role: window.role_signals(role) for role in scope.pods},
             traffic=window.traffic_at_gateway() if scope.gateway else window.traffic_at_pods(next(iter(self._engine.pools))),
         )
@@ -123,8 +125,8 @@ class SampledSignals:
 class _Window:
     """The scrapes of one rate window, oldest first."""
 
-    def __init__(self, scrapes: list[_Scrape], now: float) -> None:
-        self.scrapes = scrapes
+    def __init__(self, scrapes: list[_Scrape], now: float, scope: FleetScope) -> None:
+        self.scrapes, self._scope = scrapes, scope
         self.age_s = now - scrapes[-1].at_s if scrapes else math.inf
         self.span_s = scrapes[-1].at_s - scrapes[0].at_s if scrapes else 0.0
         self.too_few = Unknown(Gap.MISSING, f"{len(scrapes)} scrapes in the window, 2 are needed")
@@ -148,7 +150,7 @@ class _Window:
             offered_rps=Known((new.let_in - old.let_in) / self.span_s, self.age_s),
             source="gateway",
             ttft=self._histogram(new.ttft_s.since(old.ttft_s)),
-            prompt_tokens=self._mean(new.input_tokens.since(old.input_tokens)),
+            prompt_tokens=self._prompt_tokens(),
             rejected_rps=self._rejected_rps(),
         )
 
@@ -163,20 +165,27 @@ class _Window:
             offered_rps=Known(max(0.0, arrived / self.span_s), self.age_s),
             source="completions",
             ttft=no_gateway,
-            prompt_tokens=self._mean(_increase(pods, lambda metrics: metrics.prompt)),
+            prompt_tokens=self._prompt_tokens(),
             rejected_rps=self._rejected_rps(),
         )
+
+    def _prompt_tokens(self) -> Reading:
+        """As the metric profile asks for it: of what the last role finished, or the one before where that has no pods."""
+        found = (_increase(self._pods(role), lambda metrics: metrics.prompt) for role in reversed(tuple(self._scope.pods)))
+        return self._mean(next((increase for increase in found if increase is not None), None))
 
     def _rejected_rps(self) -> Reading:
         old, new = self.scrapes[0].gateway, self.scrapes[-1].gateway
         return Known(max(0.0, (new.unseen - old.unseen) / self.span_s), self.age_s)
 
     def _pods(self, role: Role) -> list[tuple[_PodCopy, _PodCopy]]:
-        """First and last copy of each pod of a role that was scraped at least twice."""
+        """First and last copy of each pod that a role has now and that was scraped at least twice."""
         ends: dict[str, tuple[_PodCopy, _PodCopy]] = {}
+        asked = [name for name in self._scope.pods.get(role, ()) if name not in self._scope.moved]
         for scrape in self.scrapes:
-            for name, copy in scrape.pods.items():
-                if copy.role is role:
+            for name in asked:
+                copy = scrape.pods.get(name)
+                if copy is not None and copy.role is role:
                     ends[name] = (ends[name][0] if name in ends else copy, copy)
         return [(old, new) for old, new in ends.values() if old is not new]
 
@@ -211,9 +220,9 @@ def _gauges(occupancy: Occupancy) -> Gauges:
     return Gauges.told(occupancy.waiting, occupancy.running, occupancy.kv_usage, 0.0, occupancy.deferred)
 
 
-def _gauges_at(visible: Sequence[_Scrape], now: float) -> Mapping[str, Gauges] | Unknown:
+def _gauges_at(visible: Sequence[_Scrape], now: float, asked: Collection[str]) -> Mapping[str, Gauges] | Unknown:
     newest = visible[-1] if visible else None
     if newest is None or now - newest.at_s > LOOKBACK_S:
         return Unknown(Gap.MISSING, f"no scrape within {LOOKBACK_S:g} s")
     age_s = now - newest.at_s
-    return {name: replace(copy.gauges, age_s=age_s) for name, copy in newest.pods.items()}
+    return {name: replace(copy.gauges, age_s=age_s) for name, copy in newest.pods.items() if name in asked}

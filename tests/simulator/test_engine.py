@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 
 import pytest
 
 from autoscaler.core.fleet import Role
+from autoscaler.core.profile import ReplicaProfile
 from autoscaler.simulator.batch_server import BatchServer
-from autoscaler.simulator.engine import Engine
+from autoscaler.simulator.engine import Engine, PoolSpec
+from autoscaler.simulator.flips import LABEL
+from autoscaler.simulator.losses import ReplicaLoss
 from autoscaler.simulator.queue_server import QueueServer
 from autoscaler.simulator.workload import Kind, Lengths, Request, constant
 from tests.simulator.small_fleet import PROFILE, Answers, changed, engine, even, spec
@@ -178,12 +182,59 @@ def test_profile_of_the_small_fleet_is_the_one_the_sheets_use() -> None:
     assert PROFILE.step_time_s(1, 100) == pytest.approx(0.012)
 
 
+# Twice as fast as the fleet's own, and with room for 1,000 tokens.
+QUICK = changed(prefill_s=(0.05, 0.0005, 0.0), decode_s=(0.005, 0.0005, 5e-6), kv_tokens=1_000)
+
+
+@pytest.mark.parametrize(
+    ("quick", "ttft_s", "tpot_s"),
+    [
+        pytest.param({}, 0.2 + 0.012, 0.01201, id="one profile for both"),
+        pytest.param({Role.PREFILL: QUICK}, 0.1 + 0.012, 0.01201, id="another for prefill"),
+        pytest.param({Role.DECODE: QUICK}, 0.2 + 0.006, 0.006005, id="another for decode"),
+    ],
+)
+def test_each_role_works_at_the_pace_of_its_own_profile(
+    quick: Mapping[Role, ReplicaProfile], ttft_s: float, tpot_s: float
+) -> None:
+    answers = Answers()
+    engine([Request(0, 0.0, 100, 0, 2)], even(profiles=quick), answers).advance(10.0)
+    assert answers.ttft_s[0] == pytest.approx(ttft_s)
+    assert answers.tpot_s[0] == pytest.approx(tpot_s)
+
+
+def test_a_flipped_replica_has_the_profile_of_its_new_role() -> None:
+    """Prefill's last replica but one decodes now: it holds no more than decode's profile says."""
+    fleet = engine([], even(profiles={Role.DECODE: QUICK}))
+    fleet.flip(Role.PREFILL, Role.DECODE, 1, LABEL)
+    profiles = {role: {server.profile.kv_tokens for server in servers(fleet, role)} for role in Role}
+    assert profiles == {Role.PREFILL: {PROFILE.kv_tokens}, Role.DECODE: {1_000}}
+
+
+@pytest.mark.parametrize(
+    ("small", "refused"),
+    [
+        pytest.param(Role.PREFILL, [2, 3], id="prefill holds the prompt alone"),
+        pytest.param(Role.DECODE, [1, 2, 3], id="decode holds the answer too"),
+    ],
+)
+def test_what_one_role_has_no_room_for_is_refused(small: Role, refused: list[int]) -> None:
+    lengths = [(500, 500), (1_000, 1), (1_001, 1), (99_999, 2)]
+    answers = Answers()
+    requests = [Request(number, 0.0, prompt, 0, output) for number, (prompt, output) in enumerate(lengths)]
+    fleet = engine(requests, even(profiles={small: QUICK}), answers)
+    fleet.advance(1e4)
+    assert answers.refusals == refused
+    assert fleet.exhausted
+
+
 @pytest.mark.parametrize(
     ("impossible", "sentence"),
     [
         ({"cache_tokens": -1}, "cache_tokens -1 is not >= 0"),
         ({"drain_deadline_s": -5.0}, "drain_deadline_s -5 is not >= 0"),
         ({"gateway_holds_above": 0}, "gateway_holds_above 0 is not >= 1"),
+        ({"pools": {Role.PREFILL: PoolSpec(1)}, "losses": (ReplicaLoss(1.0, Role.DECODE),)}, "a loss among decode"),
     ],
 )
 def test_an_impossible_fleet_is_refused(impossible: dict[str, float], sentence: str) -> None:

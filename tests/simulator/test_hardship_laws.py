@@ -17,7 +17,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoscaler.core.fleet import Phase, Role
+from autoscaler.core.capacity import Slo
+from autoscaler.core.fleet import Phase, Role, SloKind
 from autoscaler.simulator.batch_server import BatchServer
 from autoscaler.simulator.clients import Retries
 from autoscaler.simulator.engine import Engine, FleetSpec, Handover
@@ -28,12 +29,14 @@ from autoscaler.simulator.pools import StartUp
 from autoscaler.simulator.provisioning import Nodes, NodeSpec
 from autoscaler.simulator.queue_server import QueueServer
 from autoscaler.simulator.routing import Routing
+from autoscaler.simulator.scenario_conditions import SidecarsSpec
 from autoscaler.simulator.workload import Request
 from tests.examples import examples
 from tests.simulator.small_fleet import Answers, changed, even
 
 TIGHT = changed(kv_tokens=3_000, max_seqs=3, decode_s=(0.02, 0.002, 1e-5), kv_bytes_per_token=1_000, link_bytes_per_s=1e7)
 DRIVERS = [LABEL, DRAINED_LABEL, ENGINE_SWITCH, PairedResize(), PairedResize(2, 1), PairedResize(1, 2, grows_first=True)]
+SLOS = {SloKind.TTFT: Slo(SloKind.TTFT, 2.0, 0.9), SloKind.TPOT: Slo(SloKind.TPOT, 0.05, 0.9)}
 LOSSES = st.lists(
     st.one_of(st.builds(NodeLoss, st.floats(1.0, 80.0)), st.builds(ReplicaLoss, st.floats(1.0, 80.0), st.sampled_from(Role))),
     max_size=4,
@@ -52,6 +55,8 @@ SPECS = st.builds(
     nodes=st.sampled_from([None, NodeSpec(2, 3, 2, StartUp(4.0)), NodeSpec(1, 2, 4, StartUp(4.0), quota_gpus=5)]),
     losses=LOSSES.map(tuple),
     gateway_holds_above=st.sampled_from([None, 1, 3]),
+    profiles=st.sampled_from([{}, {Role.PREFILL: changed(TIGHT, kv_tokens=2_000)}]),
+    sidecars=st.sampled_from([None, None, SidecarsSpec().core(SLOS)]),
 )
 MOVES = st.lists(
     st.tuples(st.floats(0.1, 12.0), st.sampled_from(Role), st.one_of(st.integers(0, 4), st.sampled_from(DRIVERS))), max_size=10
@@ -84,7 +89,7 @@ def check(fleet: Engine, answers: Answers) -> None:
     assert places == len(fleet.in_flight) == fleet.gateway.running
     for queue in queues:
         held = [job for job in fleet.in_flight.values() if job.holder is queue and (job.computed or job is queue.current)]
-        assert sum(job.request.prompt_tokens for job in held) == queue.kv_held <= TIGHT.kv_tokens
+        assert sum(job.request.prompt_tokens for job in held) == queue.kv_held <= queue.profile.kv_tokens
         assert sum(job.uncached_tokens for job in (*queue.queue, *filter(None, [queue.current]))) == queue.load
     for batch in batches:
         mine = [job for job in fleet.in_flight.values() if job.target is batch]
@@ -117,7 +122,8 @@ def check_sizes(fleet: Engine) -> None:
 def lived(spec: FleetSpec, moves: list[tuple[float, Role, object]]) -> tuple[Engine, Answers]:
     """A run through all of it, checked at each step, then left alone until everything has ended."""
     answers = Answers()
-    fleet = Engine(spec, traffic(spec.seed), answers, admit=lambda r, _: r.id % 17 > 0, proceed=lambda r, _: r.id % 13 > 0)
+    admit = None if spec.sidecars else lambda request, _: request.id % 17 > 0
+    fleet = Engine(spec, traffic(spec.seed), answers, admit=admit, proceed=lambda r, _: r.id % 13 > 0)
     for wait_s, role, move in moves:
         fleet.advance(fleet.now + wait_s)
         check(fleet, answers)

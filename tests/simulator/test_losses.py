@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from autoscaler.core.fleet import Phase, Role
-from autoscaler.simulator.clients import Retries
+from autoscaler.simulator.clients import NEVER, Retries, TurnedAway
 from autoscaler.simulator.engine import Handover
 from autoscaler.simulator.events import Cause
 from autoscaler.simulator.flips import DRAINED_LABEL
@@ -109,10 +109,41 @@ def test_a_client_gives_up_after_its_last_try() -> None:
 
 
 def test_waits_double_to_their_limit_and_are_shortened_by_a_quarter_at_most() -> None:
-    assert [NO_JITTER.wait_s(retry, Random(1)) for retry in range(6)] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
-    waits = [Retries().wait_s(2, Random(seed)) for seed in range(200)]
+    assert [Retries(6, jitter=0.0).wait_s(retry, Random(1)) for retry in range(6)] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+    waits = [Retries(3).wait_s(2, Random(seed)) or 0.0 for seed in range(200)]
     assert 1.5 < min(waits) < 1.55
     assert 1.95 < max(waits) <= 2.0
+
+
+@pytest.mark.parametrize(
+    ("no", "tries"),
+    [
+        pytest.param(TurnedAway(1.0), [0.0, 1.0, 2.0], id="just what it is told, each time"),
+        pytest.param(TurnedAway(120.0), [0.0, 120.0, 240.0], id="the longest that it waits"),
+        pytest.param(TurnedAway(300.0), [0.0], id="too long"),
+        pytest.param(TurnedAway(0.0), [0.0, 0.5, 1.5], id="nothing that can be waited for"),
+        pytest.param(TurnedAway(), [0.0, 0.5, 1.5], id="told nothing"),
+        pytest.param(TurnedAway(1.0, may_retry=False), [0.0], id="asked not to come again"),
+    ],
+)
+@pytest.mark.parametrize("at_arrival", [True, False])
+def test_a_client_comes_again_when_its_rejection_says_so(no: TurnedAway, tries: list[float], at_arrival: bool) -> None:
+    """Prompts take no time here, so whoever is turned away once its prompt is computed is so at once."""
+    answers, seen = Answers(), []
+
+    def ask(_: Request, now: float) -> TurnedAway:
+        seen.append(now)
+        return no
+
+    at_once = even(profile=changed(prefill_s=(0.0, 0.0, 0.0)), retries=NO_JITTER)
+    fleet = engine([Request(0, 0.0, 100, 0, 1)], at_once, answers, **{"admit" if at_arrival else "proceed": ask})
+    fleet.advance(1_000.0)
+    assert seen == tries
+    assert answers.given_up_for == {0: Cause.REJECTED}
+
+
+def test_whoever_never_tries_again_is_not_made_to_by_being_told_when() -> None:
+    assert NEVER.wait_s(0, Random(1), TurnedAway(1.0)) is None
 
 
 def test_an_answer_that_had_begun_is_not_asked_for_again() -> None:

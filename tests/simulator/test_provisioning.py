@@ -117,14 +117,37 @@ def test_a_node_takes_its_replicas_with_it_and_they_start_anew_elsewhere() -> No
     assert set(answers.given_up_for.values()) <= {Cause.NODE_LOST}
 
 
-def test_a_fleet_that_does_not_fit_at_the_beginning_is_refused() -> None:
-    with pytest.raises(ValueError, match="no room for decode-1 among the nodes that are ready at the beginning"):
-        on(nodes(1, 4, gpus=3))
+def test_under_the_fleet_that_stands_at_the_beginning_there_are_nodes_enough_and_they_go_when_idle() -> None:
+    """Four GPUs on nodes of three: a second node stands, and goes 600 s after the last replica on it."""
+    fleet = on(nodes(1, 4, gpus=3))
+    assert fleet._nodes is not None
+    assert fleet._nodes.standing == 2
+    assert set(phases(fleet, Role.PREFILL).values()) == set(phases(fleet, Role.DECODE).values()) == {Phase.SERVING}
+    fleet.scale(Role.DECODE, 1)
+    fleet.advance(600.1)
+    assert fleet._nodes.standing == 1
 
 
-def test_a_replica_larger_than_a_node_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("room", "lack"),
+    [(nodes(1, 1, gpus=3), Lack.NODES_REFUSED), (nodes(2, 2, gpus=3, quota_gpus=3), Lack.NOT_CREATED)],
+)
+def test_what_does_not_fit_at_the_beginning_waits_and_starts_cold_when_there_is_room(room: NodeSpec, lack: Lack) -> None:
+    fleet = on(room)
+    assert lacks(fleet, Role.DECODE) == {lack: 1}
+    fleet.advance(100.0)
+    fleet.scale(Role.PREFILL, 1)
+    fleet.advance(129.9)
+    assert fleet.fleet().pools[Role.DECODE].serving == 1
+    fleet.advance(130.0)
+    assert fleet.fleet().pools[Role.DECODE].serving == 2
+    assert fleet.pools[Role.DECODE].gpu_s(130.0) == pytest.approx(130.0 + 30.0)
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_a_replica_larger_than_a_node_is_refused_before_one_is_asked_for(replicas: int) -> None:
     with pytest.raises(ValueError, match="a replica of 2 GPUs fits on no node of 1"):
-        on(NodeSpec(9, 9, 1), pools={role: PoolSpec(1, 2) for role in Role})
+        even(nodes=NodeSpec(9, 9, 1), pools={role: PoolSpec(replicas, 2) for role in Role})
 
 
 def test_impossible_nodes_are_refused() -> None:

@@ -16,7 +16,7 @@ import pytest
 from autoscaler.core.action import Action, Flip
 from autoscaler.core.capacity import Shape, Slo
 from autoscaler.core.decide import Memory, decide
-from autoscaler.core.fleet import Fleet, Role, SloKind
+from autoscaler.core.fleet import Fleet, Phase, Role, SloKind
 from autoscaler.core.flip import FlipLimits
 from autoscaler.core.observation import Observation
 from autoscaler.core.policy import Policy
@@ -35,6 +35,7 @@ PEOPLE, SHARED_BLOCKS, ANSWER_TOKENS = 40, 4, 300
 SLOS = {SloKind.TTFT: Slo(SloKind.TTFT, 3.0, 0.9), SloKind.TPOT: Slo(SloKind.TPOT, 0.05, 0.9)}
 PROFILE = changed(prefill_s=(0.05, 0.0005, 0.0), decode_s=(0.010, 0.001, 1e-7), kv_tokens=1_000_000, max_seqs=32)
 START_S, HOUR_S = 3600.0, 3600.0
+ANSWERING = (Phase.SERVING, Phase.DRAINING)
 
 
 def asking(apart_s: float) -> Iterator[Request]:
@@ -70,7 +71,8 @@ def acted(hours: int, gpu_budget: int | None, apart_s: float) -> list[tuple[floa
         now = run.clock.now()
         seen = run.cluster.read(KEY, now)
         assert isinstance(seen, Fleet)
-        said = merged(run.signals.read([FleetScope(KEY, "", "", "", None, {})], now))[KEY]
+        pods = {role: tuple(one.name for one in pool.in_phase(*ANSWERING)) for role, pool in seen.pools.items()}
+        said = merged(run.signals.read([FleetScope(KEY, "", "", "", None, pods)], now))[KEY]
         decision = decide(Observation(now, seen, said), memory, wanted(gpu_budget))
         memory = decision.memory
         for action in decision.plan.to_apply:

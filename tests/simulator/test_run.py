@@ -27,7 +27,9 @@ def test_ticks_come_at_their_interval_and_after_the_scrape_of_that_instant() -> 
     seen: list[tuple[float, float]] = []
 
     def tick() -> None:
-        gauges = merged(run.signals.read([FleetScope(KEY, "", "", "", None, {})], run.clock.now()))[KEY].gauges
+        gauges = merged(run.signals.read([FleetScope(KEY, "", "", "", None, {Role.DECODE: ("decode-0",)})], run.clock.now()))[
+            KEY
+        ].gauges
         assert not isinstance(gauges, Unknown)
         seen.append((run.clock.now(), gauges["decode-0"].age_s))
 

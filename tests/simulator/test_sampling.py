@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from autoscaler.core.fleet import Role
 from autoscaler.core.observation import Gap, Gauges, Histogram, Known, Signals, Unknown
-from autoscaler.ports import FleetScope
+from autoscaler.ports import FleetScope, Managed
 from autoscaler.simulator.clients import Retries
 from autoscaler.simulator.engine import Engine
 from autoscaler.simulator.flips import LABEL
+from autoscaler.simulator.routing import Routing
 from autoscaler.simulator.sampling import SampledSignals
 from autoscaler.simulator.workload import Request
-from tests.fakes import merged
+from tests.fakes import merged, policy
 from tests.simulator.small_fleet import KEY, changed, engine, even, spec
 
 
@@ -162,37 +164,39 @@ def test_who_is_let_in_at_a_later_try_is_told_once(gateway: str | None) -> None:
     assert fleet.gateway.turned_away_first == fleet.gateway.rejected > 200
 
 
-def test_a_pod_that_went_counts_until_its_last_scrape_and_leaves_the_gauges() -> None:
-    """Two prefill replicas share one request per second; prefill-1 is drained at 100 s and gone by 105 s.
-
-    In the window (60, 120] it was scraped at 75 and at 90 s: 15 s at half the rate are 7 or 8 requests. What it did
-    from 90 s on nobody saw.
+def test_what_a_pod_did_that_went_counts_until_it_has_gone_and_no_longer() -> None:
+    """Two prefill replicas share one request per second; prefill-1 is drained at 100 s and gone by 105 s. Queries name the pods
+    that the fleet has.
     """
     fleet = engine([Request(number, float(number), 1_400, 0, 5) for number in range(600)], spec(prefill=2))
     signals = SampledSignals(fleet)
     scraped(fleet, signals, 90.0)
     fleet.advance(100.0)
-    assert set(_gauges(read(signals, fleet, 100.0))) == {"prefill-0", "prefill-1", "decode-0"}
-    before = fleet.pools[Role.PREFILL].replicas[0].server.metrics.completed
     fleet.scale(Role.PREFILL, 1)
-    fleet.advance(105.0)
-    signals.scrape()
-    scraped(fleet, signals, 120.0)
-    seen = read(signals, fleet, 120.0)
-    assert set(_gauges(seen)) == {"prefill-0", "decode-0"}
+    draining = read(signals, fleet, 100.0)
+    assert set(_gauges(draining)) == {"prefill-0", "prefill-1", "decode-0"}
+    assert _samples(draining) == pytest.approx(45.0, abs=1.0), "all of what both did from 45 s to 90 s"
+    fleet.advance(104.0)
+    gone = read(signals, fleet, 104.0)
+    assert set(_gauges(gone)) == {"prefill-0", "decode-0"}
+    assert _samples(gone) == pytest.approx(45.0 / 2, abs=1.0), "the half of it that the one did which stayed"
+
+
+def test_prompts_are_told_by_who_finishes_them_last_and_by_who_does_first_where_that_has_no_pods() -> None:
+    """A prompt of 1,000 tokens is prefilled in 1.1 s, and its 2,000 tokens take 45 s; a short one comes and goes meanwhile."""
+    fleet = engine([Request(0, 16.0, 1_000, 0, 2_000), Request(1, 20.0, 100, 0, 2)])
+    signals = SampledSignals(fleet)
+    scraped(fleet, signals, 45.0)
+    whole = scope(fleet)
+    for pods, tokens in ((whole.pods, 100), ({**whole.pods, Role.DECODE: ()}, 550)):
+        seen = merged(signals.read([replace(whole, pods=pods)], 45.0))[KEY]
+        assert known(seen.traffic.prompt_tokens) == tokens
+
+
+def _samples(seen: Signals) -> float:
     latency = seen.roles[Role.PREFILL].latency
     assert isinstance(latency, Histogram)
-    stayed = fleet.pools[Role.PREFILL].replicas[0].server.metrics.completed
-    assert before < stayed
-    went = latency.samples - (stayed - _completed_at(75.0))
-    assert 7 <= went <= 8
-
-
-def _completed_at(at_s: float) -> int:
-    """The same run again, looked at earlier: what prefill-0 had completed by then."""
-    fleet = engine([Request(number, float(number), 1_400, 0, 5) for number in range(600)], spec(prefill=2))
-    fleet.advance(at_s)
-    return fleet.pools[Role.PREFILL].replicas[0].server.metrics.completed
+    return latency.samples
 
 
 def _gauges(signals: Signals) -> dict[str, Gauges]:
@@ -332,3 +336,21 @@ def test_a_replica_that_flips_to_and_fro_has_counters_that_only_grow() -> None:
         roles = read(signals, fleet, fleet.now).roles
         histograms = [signal.latency for signal in roles.values()]
         assert all(isinstance(one, Histogram) and min(one.counts) >= 0 and one.counts[-1] > 0 for one in histograms)
+
+
+def test_what_a_replica_did_that_has_just_changed_its_role_is_laid_to_neither() -> None:
+    """A decode replica prefills from 120 s on, each in turn. For 60 s what it tells is partly of decode: queries leave it out."""
+    requests = [Request(number, number / 4, 100, 0, 10) for number in range(2_000)]
+    fleet = engine(requests, even(routing=Routing.ROUND_ROBIN))
+    signals, managed = SampledSignals(fleet), Managed(KEY, "demo", "llama", policy())
+    scraped(fleet, signals, 120.0)
+    fleet.flip(Role.DECODE, Role.PREFILL, 1, LABEL)
+    seen = []
+    for now in (165.0, 180.0):
+        scraped(fleet, signals, now)
+        (flipped,) = [one for one in fleet.fleet().pools[Role.PREFILL].replicas if one.name.startswith("decode")]
+        assert flipped.moved_s == 120.0
+        told = merged(signals.read([managed.scope(fleet.fleet(), now)], now))[KEY]
+        assert flipped.name in _gauges(told)
+        seen.append(_samples(told))
+    assert seen[1] / seen[0] == pytest.approx(3 / 2, rel=0.1), "three prefill replicas are counted, and before that two of three"

@@ -1,9 +1,9 @@
 """How do several sidecars judge the arrivals of a simulated fleet, knowing no more than real ones would?
 
-Each sidecar gets every n-th request, has memory of its own (`Own`) and the same picture of the fleet. A picture holds what
-engines publish and no more: requests waiting and running, KV in use, how many replicas are busy; the tokens of those that wait
-are their number times the mean. It is taken once in READ_S and known DELAY_S later: 0.5 to 1.5 s old, 1 s on average. The mean
-request and t_d are running means of what has ended, t_d of all of a request's time in decode.
+Each sidecar gets every n-th request, has memory of its own (`Own`) and the same picture of the fleet, taken as the simulator's
+own sidecars take theirs (autoscaler/simulator/sidecars.py): 0.5 to 1.5 s old, 1 s on average. Other than there it is known from
+the beginning what a mean request is, every verdict is kept, and some can be turned round. Running means follow what has ended,
+t_d that of all of a request's time in decode.
 
 `recheck` is Mooncake's: once its prompt is computed decode, which sees itself as it is, may still turn a request away. That is
 all that `baseline` ever asks decode; engines of today have no such door, so the others are run with and without it.
@@ -18,17 +18,16 @@ from dataclasses import dataclass, field, replace
 from autoscaler.core.arrivals import Arrival, Burden, Own
 from autoscaler.core.breaker import breakers
 from autoscaler.core.capacity import Shape
-from autoscaler.core.fleet import ROLE_FACTS, Role, Sizing, SloKind
+from autoscaler.core.fleet import Role, SloKind
 from autoscaler.core.judge import judge, look, remembered
-from autoscaler.core.outlook import Crowd, Standing
+from autoscaler.core.outlook import Standing
 from autoscaler.core.rejection import Rules, Verdict
 from autoscaler.simulator.engine import Engine
 from autoscaler.simulator.events import Server
+from autoscaler.simulator.sidecars import DELAY_S, FORGETS, NOTHING, READ_S, crowd, paced
 from autoscaler.simulator.workload import Request
 
-READ_S, DELAY_S = 1.0, 0.5
-FORGETS = 1 / 200  # weight of the newest request in a running mean
-PACE_FORGETS = 1 / 20  # weight of the newest second
+__all__ = ["DELAY_S", "READ_S", "Door", "Means", "Setup"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class Door:
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     dropped: set[int] = field(default_factory=set)
     _coming: deque[Standing] = field(default_factory=deque)
-    _let_in: Burden = Burden(0.0, 0.0, 0.0, 0.0)
+    _let_in: Burden = NOTHING
     _pace: Burden | None = None
 
     def __post_init__(self) -> None:
@@ -93,22 +92,13 @@ class Door:
     def look(self) -> None:
         """Take a picture; it is known later."""
         self.engine.refresh()
-        now, let_in, before = self.engine.now, self._let_in, self._pace
-        self._let_in = Burden(0.0, 0.0, 0.0, 0.0)
-        if before is None:
-            self._pace = let_in
-        else:
-            new, old = PACE_FORGETS / READ_S, 1 - PACE_FORGETS
-            self._pace = Burden(
-                before.work_s * old + let_in.work_s * new,
-                before.tokens * old + let_in.tokens * new,
-                0.0,
-                before.requests * old + let_in.requests * new,
-            )
-        crowds = {role: self._crowd(role, now) for role in self.engine.pools}
+        now, let_in, self._let_in = self.engine.now, self._let_in, NOTHING
+        self._pace = let_in if self._pace is None else paced(self._pace, let_in)
+        shape, profile = self.means.shape, self.engine.spec.profile
+        crowds = {role: crowd(role, self._servers(role), shape, profile, now) for role in self.engine.pools}
         stay_s = self.means.stay_s * self.setup.t_d
         share = 1 / self.setup.sidecars
-        self._coming.append(Standing(crowds, self.engine.spec.profile, self.means.shape, stay_s, share, self._pace))
+        self._coming.append(Standing(crowds, profile, shape, stay_s, share, self._pace))
 
     def admit(self, request: Request, now: float) -> bool:
         """The verdict of the sidecar that this request comes by."""
@@ -149,17 +139,6 @@ class Door:
             before = self.standing.tripped if self.standing is not None else frozenset[Role]()
             self.standing = replace(standing, tripped=breakers(before, standing, self.setup.rules, now))
             self.owns = [own.since(standing.seen_s, standing.share) for own in self.owns]
-
-    def _crowd(self, role: Role, now: float) -> Crowd:
-        servers = self._servers(role)
-        seen = [server.occupancy() for server in servers]
-        waiting, running = sum(one.waiting + one.deferred for one in seen), sum(one.running for one in seen)
-        shape, shares = self.means.shape, ROLE_FACTS[role].sizing is Sizing.BATCH
-        held = sum(one.kv_usage for one in seen) * self.engine.spec.profile.kv_tokens
-        held -= sum(one.deferred for one in seen) * shape.prompt_tokens  # promised, not yet there: it is among the waiting
-        idle = sum(not server.requests for server in servers)
-        waits = 0.0 if shares else waiting * shape.uncached_tokens
-        return Crowd(len(servers), idle, waiting, running, now, waits, max(0.0, held))
 
     def _servers(self, role: Role) -> Sequence[Server]:
         return [replica.server for replica in self.engine.pools[role].replicas]
