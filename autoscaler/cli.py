@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from autoscaler import __version__
-from autoscaler.options import FILES, JSON, NAMESPACES, STRICTNESS, TRACE, judged, looked_at, past, where
+from autoscaler.options import FILES, JSON, NAMESPACES, SKIP_BAD_ROWS, STRICTNESS, TRACE, judged, looked_at, past, where
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PDA", "max_content_width": 110})
@@ -30,6 +30,7 @@ def cli() -> None:
 @click.option("--speed", type=click.FloatRange(0.1, 10_000), default=60.0, show_default=True, help="Simulated s per s.")
 @click.option("--duration", "duration_s", type=click.FloatRange(1), help="End after this many seconds of real time.")
 @TRACE
+@SKIP_BAD_ROWS
 @click.option("--rate", type=click.FloatRange(0.001, 1000), default=1.0, show_default=True, help="Multiply the arrivals.")
 @click.option("--policy", type=FILES, help="PDAutoscaler file; a built-in chat policy otherwise.")
 @click.option("--seed", type=int, default=1, show_default=True)
@@ -121,6 +122,7 @@ def crd(**options: Any) -> None:
 @cli.command()
 @click.option("--policy", type=FILES, required=True, help="PDAutoscaler file whose fleet is simulated.")
 @TRACE
+@SKIP_BAD_ROWS
 @click.option("--start", "start_s", type=click.FloatRange(0), default=0.0, show_default=True, help="Skip into the trace, s.")
 @click.option("--length", "length_s", type=click.FloatRange(1), help="Play this much of the trace, s.")
 @click.option("--rate", type=click.FloatRange(0.001, 1000), default=1.0, show_default=True, help="Multiply the arrivals.")
@@ -152,7 +154,7 @@ def profile() -> None:
 @click.option("--name", help="Of the profile; the measurements' own otherwise.")
 @click.option("--kv-tokens", type=click.IntRange(1, 10**9), help="Tokens whose KV fits into one replica.")
 @click.option("--kv-bytes-per-token", type=click.IntRange(1, 10**8), help="KV of one token, for the hand-over.")
-@click.option("--skip-bad-rows", is_flag=True, help="Count rows that cannot be read instead of refusing them.")
+@SKIP_BAD_ROWS
 @JSON
 def fit(**options: Any) -> None:
     """Fit a replica profile to measured times: a csv file, or a folder of npz grids."""
@@ -163,7 +165,7 @@ def fit(**options: Any) -> None:
 
 @cli.command()
 @click.option("--scenario", help="Name of a scenario, with or without its start-up time: constant, constant@60s.")
-@click.option("--trace", type=FILES, help="A trace instead: Mooncake jsonl, Azure or plain csv, .gz too; needs --policy.")
+@click.option("--trace", type=FILES, help="A trace instead, in any format that `demo --trace` reads; needs --policy.")
 @click.option("--policy", type=FILES, help="PDAutoscaler file; on a scenario only its tuning counts.")
 @click.option("--peer", help="Another project's policy instead of our controller.")
 @click.option("--headroom", type=float, help="The policy's headroom knob.  [default: as published, or the policy file's]")

@@ -16,6 +16,9 @@ FILES = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 TRACE = click.option(
     "--trace", type=FILES, help="Mooncake jsonl, Azure or plain csv, ServeGen table, .gz too, instead of the built-in day."
 )
+SKIP_BAD_ROWS = click.option(
+    "--skip-bad-rows", is_flag=True, help="Count rows that cannot be read, and tell of them, instead of refusing them."
+)
 STRICTNESS = click.Choice(["off", "warn", "deny"])
 NAMESPACES = click.option(
     "--namespace", "namespaces", multiple=True, help="Where the PDAutoscaler objects are; repeatable.  [default: our own]"
@@ -65,13 +68,19 @@ TRACES = click.option(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of the traces that scenarios name; those without their trace are left out.  [default: $PDA_SHARED/traces]",
 )
-SCENARIOS_FILE = click.option("--scenarios-file", type=FILES, help="Scenarios of one's own instead of the built-in ones.")
+SCENARIOS_FILE = click.option(
+    "--scenarios-file",
+    type=FILES,
+    help="Scenarios of one's own instead of the built-in ones; autoscaler/simulator/scenarios.yaml begins with all that may "
+    "stand in one.",
+)
 JUDGED = (
     click.option("--attainment", type=click.FloatRange(0.01, 1.0), default=0.99, show_default=True, help="Required share met."),
     click.option("--length", "length_s", type=click.FloatRange(60), help="Cut each run to this many simulated seconds."),
     click.option("--seed", type=int, default=1, show_default=True),
     SCENARIOS_FILE,
     TRACES,
+    SKIP_BAD_ROWS,
     JSON,
 )
 

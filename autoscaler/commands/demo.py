@@ -25,7 +25,7 @@ from autoscaler.adapters.own_metrics import OwnMetrics
 from autoscaler.apps.feed import Feed
 from autoscaler.commands.ending import Ending
 from autoscaler.commands.report import conditions, pools
-from autoscaler.commands.simulated import simulated
+from autoscaler.commands.simulated import checked, simulated
 from autoscaler.controller import Controller
 from autoscaler.core.status import Status, document
 from autoscaler.policy_file import load_policies
@@ -34,7 +34,7 @@ from autoscaler.simulator.pool_setting import StartUp
 from autoscaler.simulator.replay import Slice
 from autoscaler.simulator.run import Scenario, VirtualRun
 from autoscaler.simulator.score import Score
-from autoscaler.simulator.traces import checked_trace
+from autoscaler.simulator.traces import Recording
 from autoscaler.simulator.workload import DEMO_DAY, Request, synthetic_day
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def demo(
     speed: float,
     duration_s: float | None,
     trace: Path | None,
+    skip_bad_rows: bool,
     rate: float,
     policy: Path | None,
     seed: int,
@@ -59,7 +60,7 @@ def demo(
     as_json: bool,
 ) -> None:
     """Run until the trace or the duration ends, or until interrupted, then print the summary. Raises Refusal."""
-    run, feed, latest, metrics = _wire(policy or BUILT_IN_POLICY, _requests(trace, rate, seed), seed, speed)
+    run, feed, latest, metrics = _wire(policy or BUILT_IN_POLICY, _requests(trace, rate, seed, skip_bad_rows), seed, speed)
     ending = Ending()
     with ExitStack() as closing:
         show: Callable[[Score], None] = _nothing
@@ -100,11 +101,11 @@ class _Latest:
         """The fleet of a demo never goes."""
 
 
-def _requests(trace: Path | None, rate: float, seed: int) -> Iterator[Request]:
+def _requests(trace: Path | None, rate: float, seed: int, skip_bad_rows: bool) -> Iterator[Request]:
     rng = Random(seed)  # noqa: S311 - traffic, not a secret
     if trace is None:
         return synthetic_day(rng, replace(DEMO_DAY, scale=rate))
-    return checked_trace(trace, rng, Slice(scale=rate))
+    return checked(Recording(trace, Slice(scale=rate), skip_bad_rows))(rng)
 
 
 def _serve(feed: Feed, metrics: OwnMetrics, port: int) -> LoopbackServer:

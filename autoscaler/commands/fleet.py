@@ -13,7 +13,7 @@ import click
 from autoscaler.apps.fleet_control import create_app
 from autoscaler.apps.loopback import serve
 from autoscaler.commands.ending import Ending
-from autoscaler.commands.simulated import simulated
+from autoscaler.commands.simulated import checked, simulated
 from autoscaler.core.fleet import Role
 from autoscaler.policy_file import load_policies
 from autoscaler.refusal import Refusal
@@ -22,7 +22,7 @@ from autoscaler.simulator.engine import Engine
 from autoscaler.simulator.exporters import FleetLabels, RealTimeFleet
 from autoscaler.simulator.pool_setting import StartUp
 from autoscaler.simulator.replay import Slice
-from autoscaler.simulator.traces import checked_trace
+from autoscaler.simulator.traces import Recording
 from autoscaler.simulator.workload import DEMO_DAY, Request, synthetic_day
 
 STEP_S = 0.2
@@ -32,6 +32,7 @@ def fleet(
     *,
     policy: Path,
     trace: Path | None,
+    skip_bad_rows: bool,
     start_s: float,
     length_s: float | None,
     rate: float,
@@ -48,7 +49,8 @@ def fleet(
     spec = simulated(written, StartUp(startup_s), seed, _initial(initial))
     rng = Random(seed)  # noqa: S311 - traffic, not a secret
     part = Slice(start_s, float("inf") if length_s is None else length_s, rate)
-    requests = synthetic_day(rng, replace(DEMO_DAY, scale=rate)) if trace is None else checked_trace(trace, rng, part)
+    day = replace(DEMO_DAY, scale=rate)
+    requests = synthetic_day(rng, day) if trace is None else checked(Recording(trace, part, skip_bad_rows))(rng)
     targets = _writable(targets_file or Path(tempfile.mkdtemp(prefix="pd-autoscaler-")) / "targets.json")
     ending = Ending()
     engine = Engine(spec, _compressed(requests, compress))

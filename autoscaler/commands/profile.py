@@ -41,8 +41,8 @@ def fit(
         told = f"{role}: mean error {one.mean_error:.1%}, max {one.max_error:.1%} over {one.rows} rows"
         poor = one.mean_error > POOR
         click.secho(told + (", too much to size a fleet by" if poor else ""), fg="yellow" if poor else "green")
-    if skipped is not None and skipped.rows:
-        click.secho(f"{skipped.rows} rows skipped; the first: {skipped.first}", fg="yellow")
+    if skipped is not None and skipped.told:
+        click.secho(skipped.told, fg="yellow")
     click.echo(f"{fitted.spec.name} written to {out}")
 
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
-from random import Random
 
 import click
 from rich.console import Console
@@ -33,9 +31,8 @@ from autoscaler.simulator.pools import StartUp
 from autoscaler.simulator.replay import Slice
 from autoscaler.simulator.run import Scenario
 from autoscaler.simulator.scenario_file import Mark
-from autoscaler.simulator.scenarios import BUILT_IN, Bounds, Case, load_cases
-from autoscaler.simulator.traces import measure, read_trace
-from autoscaler.simulator.workload import Request
+from autoscaler.simulator.scenarios import BUILT_IN, Bounds, Case, Cases, load_cases
+from autoscaler.simulator.traces import Recording
 
 
 def simulate(
@@ -52,6 +49,7 @@ def simulate(
     seed: int,
     scenarios_file: Path | None,
     traces: Path | None,
+    skip_bad_rows: bool,
     as_json: bool,
 ) -> None:
     """Play and tell. Raises Refusal on bad input."""
@@ -59,9 +57,13 @@ def simulate(
         raise Refusal("simulate: give either --scenario or --trace")
     tuning = tuning_of(policy)
     if trace is not None:
-        cases: tuple[Case, ...] = (_recorded(trace, _needed(policy), rate, start_up_s, length_s),)
+        recording = Recording(trace, Slice(duration_s=length_s or float("inf"), scale=rate), skip_bad_rows)
+        cases: tuple[Case, ...] = (_recorded(recording, _needed(policy), start_up_s, length_s),)
     else:
-        cases = tuple(cut(case, length_s) for case in _named(scenario or "", scenarios_file, traces))
+        found = load_cases(folder_of(traces), scenarios_file or BUILT_IN, lenient=skip_bad_rows)
+        cases = tuple(cut(case, length_s) for case in _named(scenario or "", found))
+    for line in skipped_of(cases):
+        click.echo(line, err=True)
     contender = _contender(peer, headroom, tuning)
     results = [play(Job(case, contender, seed, attainment)) for case in cases]
     if as_json:
@@ -105,8 +107,14 @@ def _contender(peer: str | None, headroom: float | None, tuning: Managed | None)
     return Contender(OURS, point, point == own, tuning)
 
 
-def _named(name: str, file: Path | None, traces: Path | None) -> tuple[Case, ...]:
-    cases = load_cases(folder_of(traces), file or BUILT_IN)
+def skipped_of(cases: Iterable[Case]) -> tuple[str, ...]:
+    """A line for each scenario with rows that cannot be read, where they are to be skipped. Its start-up times share a trace."""
+    recordings = {one.name.partition("@")[0]: one.traffic for one in cases if isinstance(one.traffic, Recording)}
+    told = {name: one.measured()[1].told for name, one in recordings.items() if one.lenient}
+    return tuple(f"{name}: {line}" for name, line in told.items() if line)
+
+
+def _named(name: str, cases: Cases) -> tuple[Case, ...]:
     for line in cases.left_out:
         if line.partition(":")[0] == name.partition("@")[0]:
             raise Refusal(line)
@@ -119,20 +127,14 @@ def _needed(policy: Path | None) -> Path:
     return policy
 
 
-def _recorded(trace: Path, policy: Path, rate: float, start_up_s: float, length_s: float | None) -> Case:
+def _recorded(recording: Recording, policy: Path, start_up_s: float, length_s: float | None) -> Case:
     """The trace as a case. Its rows are all read once, so that a bad one is refused at once."""
     written = load_policies([policy])[0].document
     fleet = managed(written)
-    part = Slice(duration_s=length_s or float("inf"), scale=rate)
-    found, pools = measure(trace, part), written.spec.pools
+    (found, _), pools = recording.measured(), written.spec.pools
     spec = simulated(written, StartUp(start_up_s))
     bounds: dict[Role, Bounds] = {role: Bounds(pool.min, pool.max) for role, pool in pools.items()}
     budget = fleet.policy.gpu_budget or sum(pool.max * pool.gpus_per_replica for pool in pools.values())
-    traffic = partial(_replay, path=trace, part=part)
     scenario = Scenario(spec, fleet.policy.slos)
     ends_s = length_s or max(60.0, found.duration_s + 1.0)
-    return Case(trace.name, Mark.UNFORECASTABLE, False, ends_s, scenario, bounds, budget, traffic)
-
-
-def _replay(rng: Random, path: Path, part: Slice) -> Iterator[Request]:
-    return read_trace(path, rng, part)
+    return Case(recording.path.name, Mark.UNFORECASTABLE, False, ends_s, scenario, bounds, budget, recording)

@@ -5,7 +5,8 @@
     replay.py        recorded traffic: a part of it, for more or fewer users
     traces.py        the formats it is recorded in; trace_lines.py reads them line by line, and mooncake.py, csv_traces.py and
                      servegen.py know one each
-    scenarios.py     the situations a policy is judged in (scenarios.yaml; scenario_file.py and scenario_load.py read it)
+    scenarios.py     the situations a policy is judged in (scenarios.yaml); scenario_file.py reads one, with its load
+                     (scenario_load.py), its fleet (scenario_fleet.py) and its conditions (scenario_conditions.py)
     profile_fit.py   a replica profile from measurements.py; profile_files.py finds one, silicon.py tells how far it is off
     metrics.py       what each replica and the gateway would export, as plain counters
     events.py        what is going to happen (the agenda) and to whom (a job)
@@ -23,12 +24,14 @@
     flights.py       flips under way, and whose GPUs they hold
     clients.py       how users' clients try again
     front.py         what becomes of a request, from its arrival to its answer
+    early_rejection.py   who is turned away when a fleet is full, by Mooncake's rules; sidecars.py: by this product's
     losses.py        replicas and nodes that die
     fleet_spec.py    which fleet is simulated
     engine.py        the event loop on a virtual clock
     sampling.py      signals as sparse and late as Prometheus has them
     cluster.py       the controller's writes
     score.py         how good was it: SLO attainment over offered requests, GPU-hours, what was wasted
+    reach.py         the most that a fleet of any size could attain
     moves.py         which moves undid an earlier one
     recovery.py      how long a shift of the traffic hurt
     shifts.py        when the traffic shifted

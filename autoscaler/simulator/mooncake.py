@@ -3,7 +3,8 @@
     {"timestamp": ms, "input_length": tokens, "output_length": tokens, "hash_ids": [block, ...]}
 
 Two traps. Its timestamps are batched about 3 s apart (1,180 distinct ones for 12,031 requests), which would look like
-bursts of ten: the requests of one batch are spread evenly up to the next timestamp. And `input_length` holds the cached
+bursts of ten: the requests of one batch are spread evenly up to the next timestamp, but over no more than 5 s: what was held
+together for an export came within its interval, however long nobody came afterwards. And `input_length` holds the cached
 prefix: `hash_ids` name the 512-token blocks of the prompt, and the leading ones seen before are in cache. Counted here,
 that cache is unbounded and shared by all replicas, an upper bound (36.6 % of the blocks of the conversation trace); the
 names go along, for replicas that have caches of their own. One token of a prompt is always computed, as engines do.
@@ -21,6 +22,7 @@ from autoscaler.simulator.replay import Recorded
 from autoscaler.simulator.trace_lines import Line, Row, RowError, Skipped, made, told
 
 BLOCK_TOKENS = 512
+LONGEST_BATCH_S = 5.0
 
 
 def mooncake(path: Path, lines: Iterable[Line], skipped: Skipped | None = None) -> Iterator[Recorded]:
@@ -29,7 +31,7 @@ def mooncake(path: Path, lines: Iterable[Line], skipped: Skipped | None = None) 
     gap_s = 0.0
     for recorded in made(lines, _Reader(path).recorded, skipped):
         if batch and recorded.arrival_s != batch[0].arrival_s:
-            gap_s = recorded.arrival_s - batch[0].arrival_s
+            gap_s = min(recorded.arrival_s - batch[0].arrival_s, LONGEST_BATCH_S)
             yield from _spread(batch, gap_s)
             batch.clear()
         batch.append(recorded)

@@ -29,13 +29,18 @@ def find_profile(word: str) -> ReplicaProfile:
     path = Path(word)
     if path.suffix.lower() in ENDINGS:
         return profile_in(path).core()
-    if "/" in word or path.is_dir():
+    if is_path(word):
         # numpy costs 0.1 s and 16 MB; only grids need it
         from autoscaler.simulator.measurements import read_measurements  # noqa: PLC0415
         from autoscaler.simulator.profile_fit import fit_profile  # noqa: PLC0415
 
         return fit_profile(read_measurements(path), (path.name or "grids")[:63]).spec.core()
     return replica_profile(word)
+
+
+def is_path(word: str, folder: Path = Path()) -> bool:
+    """Whether this is no name of a built-in, but a path, seen from this folder."""
+    return "/" in word or Path(word).suffix.lower() in ENDINGS or (folder / word).is_dir()
 
 
 def profile_in(path: Path) -> ProfileSpec:

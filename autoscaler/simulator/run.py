@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from autoscaler.core.capacity import Slo
 from autoscaler.core.fleet import SloKind
 from autoscaler.simulator.cluster import SimulatedCluster
+from autoscaler.simulator.early_rejection import EarlyRejection, Gate
 from autoscaler.simulator.engine import Engine, FleetSpec
 from autoscaler.simulator.front import Admit
 from autoscaler.simulator.sampling import SampledSignals
@@ -25,7 +26,7 @@ from autoscaler.simulator.workload import Request
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A fleet, the promises it is judged by, how often it is scraped and how late that shows, how often the controller
-    ticks, and how long a flipped replica ought to keep its role.
+    ticks, how long a flipped replica ought to keep its role, and who is turned away when it is full (None: nobody).
     """
 
     fleet: FleetSpec
@@ -34,6 +35,7 @@ class Scenario:
     interval_s: float = 15.0
     scrape_delay_s: float = 0.0
     dwell_s: float = 300.0
+    rejection: EarlyRejection | None = None
 
 
 class VirtualClock:
@@ -50,7 +52,7 @@ class VirtualClock:
 class VirtualRun:
     """One run. Set `tick` to the controller's tick (it is wired to this run's doors, so it comes after them).
 
-    `keeper` keeps the score, `admit` and `proceed` decide on requests (engine.py).
+    `keeper` keeps the score; `admit` and `proceed` decide on requests (engine.py) where the scenario does not.
     """
 
     def __init__(
@@ -58,7 +60,12 @@ class VirtualRun:
     ) -> None:
         self.scenario = scenario
         self.keeper = ScoreKeeper(scenario.slos, scenario.fleet.start_up.median_s, scenario.dwell_s)
+        gate = Gate(scenario.rejection) if scenario.rejection is not None else None
+        if gate is not None:
+            admit, proceed = gate.admit, gate.proceed
         self.engine = Engine(scenario.fleet, requests, self.keeper, admit=admit, proceed=proceed)
+        if gate is not None:
+            gate.engine = self.engine
         self.clock = VirtualClock(self.engine)
         self.signals = SampledSignals(self.engine, scenario.scrape_s, scenario.scrape_delay_s)
         self.cluster = SimulatedCluster(self.engine, self.keeper.acted)

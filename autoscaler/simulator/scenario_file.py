@@ -3,26 +3,30 @@
 A scenario is a load, the fleet that meets it, and the promises it is judged by. Everything is named with its unit; what is
 not known, out of range or at odds with another field is refused with the field's path, as in a policy.
 
-The load (scenario_load.py) says when requests come and what they are; `rateScale` multiplies their number.
+The load (scenario_load.py) says when requests come and what they are; `rateScale` multiplies their number. `conditions`
+(scenario_conditions.py) say how hard life is in the fleet, scenario_fleet.py has its pools, flips and rejection. scenarios.yaml
+begins with all of it, for people.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from random import Random
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from autoscaler.core.capacity import Slo
 from autoscaler.core.fleet import ROLE_FACTS, Role, Sizing, SloKind
 from autoscaler.core.profile import ReplicaProfile
 from autoscaler.policy.fields import Objection, Section, at_least, at_most, refuse
-from autoscaler.policy.profiles import replica_profiles
-from autoscaler.simulator.flips import SWITCH_S, DriverKind, FlipSpec
+from autoscaler.simulator.flips import DriverKind
+from autoscaler.simulator.scenario_conditions import ConditionsSpec
+from autoscaler.simulator.scenario_fleet import FlipsSpec, PoolLimits, RejectionSpec
 from autoscaler.simulator.scenario_load import LoadSpec, RequestSpec
 from autoscaler.simulator.shapes import shaped, topology_walk, walk
 from autoscaler.simulator.workload import Request
@@ -51,61 +55,6 @@ class SloSpec(Section):
         return {kind: Slo(kind, threshold_s, self.percentile / 100) for kind, threshold_s in seconds.items()}
 
 
-class PoolLimits(Section):
-    """One role: the profile its time is taken from, the GPUs of one replica, and how many replicas there may be."""
-
-    profile: str
-    gpus: int = Field(ge=1, le=64)
-    min: int = Field(ge=0, le=1_000)
-    max: int = Field(ge=1, le=1_000)
-    start: int = Field(ge=0, le=1_000)
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.profile not in replica_profiles():
-            refuse([Objection(("profile",), f'"{self.profile}" is not a built-in replica profile')])
-        at_least(self.max, self.min, f"min {self.min}", 1_000, "max")
-        at_least(self.start, self.min, f"min {self.min}", self.max, "start")
-        at_most(self.start, self.max, f"max {self.max}", self.min, "start")
-        return self
-
-
-class FlipsSpec(Section):
-    """What the fleet's cluster can do about roles; without it nothing can be flipped.
-
-    A label changes at once, `drains` or not; an engine switch drains and takes 20 s; a paired resize starts others, which
-    takes what any start-up takes.
-    """
-
-    driver: Annotated[DriverKind, Field(strict=False)]
-    seconds: float | None = Field(None, ge=0.0, le=3600.0)
-    """How long a replica is away between its two roles."""
-    drains: bool = False
-    """Of a label: whether the old work is finished before the new begins."""
-    grows_first: bool = False
-    """Of a paired resize: whether the new ones serve before the old ones go, on GPUs to spare."""
-    max_in_flight: int = Field(1, ge=1, le=100)
-    """How many flips may be under way at once."""
-
-    @model_validator(mode="after")
-    def _of_its_driver(self) -> Self:
-        resized = self.driver is DriverKind.PAIRED_RESIZE
-        belonging = {
-            "seconds": not resized or self.seconds is None,
-            "drains": self.driver is DriverKind.LABEL or not self.drains,
-            "growsFirst": resized or not self.grows_first,
-        }
-        refuse(Objection((name,), f"is no word for driver {self.driver}") for name, right in belonging.items() if not right)
-        return self
-
-    def core(self) -> FlipSpec:
-        """The same for a fleet."""
-        switched = self.driver is DriverKind.ENGINE_SWITCH
-        usual_s = SWITCH_S if switched else 0.0
-        seconds = usual_s if self.seconds is None else self.seconds
-        return FlipSpec(self.driver, seconds, self.drains or switched, self.grows_first, self.max_in_flight)
-
-
 class ScenarioSpec(Section):
     """One scenario; it is run once for each start-up time."""
 
@@ -122,6 +71,17 @@ class ScenarioSpec(Section):
     start_up_seconds: tuple[float, ...] = Field(strict=False)
     pools: Mapping[Annotated[Role, Field(strict=False)], PoolLimits]
     flips: FlipsSpec | None = None
+    conditions: ConditionsSpec = ConditionsSpec()
+    rejection: RejectionSpec | None = None
+
+    @field_validator("conditions")
+    @classmethod
+    def _carried(cls, conditions: ConditionsSpec, info: ValidationInfo) -> ConditionsSpec:
+        pools: Mapping[Role, PoolLimits] = info.data.get("pools", {})
+        if pools:
+            gpus, start = ({role: getattr(pool, name) for role, pool in pools.items()} for name in ("gpus", "start"))
+            conditions.refuse_unfit(gpus, start)
+        return conditions
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -129,6 +89,8 @@ class ScenarioSpec(Section):
         missing = [role.value for role in Role if role not in self.pools]
         if missing:
             refuse([Objection(("pools",), f"{', '.join(missing)} is missing")])
+        if self.rejection is not None and self.conditions.sidecars is not None:
+            refuse([Objection(("rejection",), "conditions.sidecars turn requests away already (allowed: one of them)")])
         if (self.load.shape is None) != (self.requests is None):
             lacking = "missing: a shape says when requests come, not what they are"
             text = lacking if self.requests is None else "a trace and the walk have requests of their own"
@@ -147,11 +109,18 @@ class ScenarioSpec(Section):
             at_most(start_up_s, 3_600, "3600", 0, "startUpSeconds")
 
     def _refuse_small_memory(self) -> None:
-        kind, room = self.requests, self.profile().kv_tokens
-        longest = kind.longest_prompt_tokens + kind.longest_output_tokens if kind else 1
-        if longest > room:
-            text = f"the longest has {longest} tokens and one decode replica holds {room} (kvTokens)"
-            refuse([Objection(("requests",), text)])
+        """Of made-up requests; what a trace holds is known when it is read (ground.py)."""
+        kind = self.requests
+        if kind is None:
+            return
+        prompt, answer = kind.longest_prompt_tokens, kind.longest_output_tokens
+        longest = {Sizing.QUEUE: prompt, Sizing.BATCH: prompt + answer}
+        held = {role: (longest[ROLE_FACTS[role].sizing], pool.replica.kv_tokens) for role, pool in self.pools.items()}
+        refuse(
+            Objection(("requests",), f"the longest has {tokens} tokens and one {role} replica holds {room} (kvTokens)")
+            for role, (tokens, room) in held.items()
+            if tokens > room
+        )
 
     def _refuse_unequal_gpus(self) -> None:
         gpus = {pool.gpus for pool in self.pools.values()}
@@ -159,23 +128,25 @@ class ScenarioSpec(Section):
             text = f"{self.flips.driver} needs replicas of equal GPUs, and they have {' and '.join(map(str, sorted(gpus)))}"
             refuse([Objection(("flips", "driver"), f"{text} (allowed: {DriverKind.PAIRED_RESIZE})")])
 
-    def profile(self) -> ReplicaProfile:
-        """One profile for the fleet: prefill times from the one role's, decode times and the room for KV from the other's.
+    @property
+    def hardships(self) -> Mapping[str, object]:
+        """What is written of conditions and rejection, by the names it is written with; empty where life is easy."""
+        written = self.conditions.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        if self.rejection is not None:
+            written["rejection"] = self.rejection.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return written
 
-        Prefill is given decode's room for KV, which only matters while decode takes nothing in.
-        """
-        by_law = {ROLE_FACTS[role].sizing: replica_profiles()[pool.profile].core() for role, pool in self.pools.items()}
+    def profile(self) -> ReplicaProfile:
+        """What the fleet is sized by, in one: prefill times of the one role's profile, all else of the other's."""
+        by_law = {ROLE_FACTS[role].sizing: pool.replica for role, pool in self.pools.items()}
         prefill, decode = by_law[Sizing.QUEUE], by_law[Sizing.BATCH]
         name = prefill.name if prefill.name == decode.name else f"{prefill.name}+{decode.name}"
-        return ReplicaProfile(
-            name,
-            prefill.prefill_s,
-            decode.decode_s,
-            decode.kv_tokens,
-            decode.max_seqs,
-            decode.kv_bytes_per_token,
-            decode_beyond=decode.decode_beyond,
-        )
+        return replace(decode, name=name, prefill_s=prefill.prefill_s)
+
+    def profiles(self) -> Mapping[Role, ReplicaProfile]:
+        """Each role's own, where they differ: prefill replicas of more GPUs have more room for KV that nobody fetches yet."""
+        own = {role: pool.replica for role, pool in self.pools.items()}
+        return own if len(set(own.values())) > 1 else {}
 
     def made_up(self) -> Traffic | None:
         """The requests of a shape or of the walk, for a random number generator; None for a trace."""

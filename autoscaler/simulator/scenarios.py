@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from random import Random
 
 from pydantic import ValidationError
 
@@ -33,8 +31,9 @@ from autoscaler.simulator.pools import StartUp
 from autoscaler.simulator.replay import Slice
 from autoscaler.simulator.run import Scenario
 from autoscaler.simulator.scenario_file import Mark, ScenarioFile, ScenarioSpec, Traffic
+from autoscaler.simulator.scenario_fleet import FOLDER
 from autoscaler.simulator.streams import stream
-from autoscaler.simulator.traces import read_trace
+from autoscaler.simulator.traces import Recording
 from autoscaler.simulator.workload import Request
 
 BUILT_IN = Path(__file__).with_name("scenarios.yaml")
@@ -51,7 +50,9 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One scenario at one start-up time. `budget_gpus` holds at every instant, replicas that start or drain included."""
+    """One scenario at one start-up time. `budget_gpus` holds at every instant, replicas that start or drain included.
+    `hardships`: its conditions and its rejection as they are written, to be told beside its results.
+    """
 
     name: str
     mark: Mark
@@ -61,6 +62,7 @@ class Case:
     bounds: Mapping[Role, Bounds]
     budget_gpus: int
     traffic: Traffic
+    hardships: Mapping[str, object] = field(default_factory=dict)
 
     def requests(self, seed: int) -> Iterator[Request]:
         """The requests, sorted, up to `duration_s` or to the end of the trace. Raises TraceError."""
@@ -83,14 +85,15 @@ class Cases:
         return found
 
 
-def load_cases(traces: Path | None, path: Path = BUILT_IN, *, kept: bool = False) -> Cases:
-    """The cases of a file, those kept for the final report or the others. `traces` is the folder the traces are in.
+def load_cases(traces: Path | None, path: Path = BUILT_IN, *, kept: bool = False, lenient: bool = False) -> Cases:
+    """The cases of a file, those kept for the final report or the others. `traces` is the folder the traces are in; `lenient`:
+    their rows that cannot be read are left out.
 
     Raises Refusal for a file that cannot be used, with one line per problem.
     """
     chosen = {name: spec for name, spec in _specs(path).items() if spec.kept is kept}
     missing = {name: line for name, spec in chosen.items() if (line := _missing(name, spec, traces))}
-    ready = (_cases(name, spec, traces) for name, spec in chosen.items() if name not in missing)
+    ready = (_cases(name, spec, traces, lenient) for name, spec in chosen.items() if name not in missing)
     return Cases(tuple(chain.from_iterable(ready)), tuple(missing.values()))
 
 
@@ -137,32 +140,31 @@ def _missing(name: str, spec: ScenarioSpec, traces: Path | None) -> str | None:
     return f"{name}: left out, its trace is {trace.file} and {where} (PDA_SHARED names the folder above traces)"
 
 
-def _cases(name: str, spec: ScenarioSpec, traces: Path | None) -> Iterator[Case]:
+def _cases(name: str, spec: ScenarioSpec, traces: Path | None, lenient: bool) -> Iterator[Case]:
     for start_up_s in spec.start_up_seconds:
         pools = {role: PoolSpec(pool.start, pool.gpus) for role, pool in spec.pools.items()}
-        flips = spec.flips.core() if spec.flips else None
-        fleet = FleetSpec(name, spec.profile(), pools, StartUp(start_up_s), flips=flips)
+        flips, slos = spec.flips.core() if spec.flips else None, spec.slo.core()
+        rejection = spec.rejection.core(slos) if spec.rejection else None
+        fleet = FleetSpec(name, spec.profile(), pools, StartUp(start_up_s), flips=flips, profiles=spec.profiles())
         yield Case(
             f"{name}@{start_up_s:g}s",
             spec.mark,
             spec.kept,
             spec.duration_seconds,
-            Scenario(fleet, spec.slo.core()),
+            spec.conditions.applied(Scenario(fleet, slos, rejection=rejection)),
             {role: Bounds(pool.min, pool.max) for role, pool in spec.pools.items()},
             spec.budget_gpus,
-            spec.made_up() or _recorded(spec, traces),
+            spec.made_up() or _recorded(spec, traces, lenient),
+            spec.hardships,
         )
 
 
-def _recorded(spec: ScenarioSpec, traces: Path | None) -> Traffic:
+def _recorded(spec: ScenarioSpec, traces: Path | None, lenient: bool) -> Traffic:
     trace = spec.load.trace
     if trace is None or traces is None:
         raise ValueError("a scenario without a shape and without a trace")
-    return partial(_replay, traces / trace.file, Slice(trace.start_seconds, spec.duration_seconds, spec.rate_scale))
-
-
-def _replay(path: Path, part: Slice, rng: Random) -> Iterator[Request]:
-    return read_trace(path, rng, part)
+    part = Slice(trace.start_seconds, spec.duration_seconds, spec.rate_scale)
+    return Recording(traces / trace.file, part, lenient)
 
 
 def _specs(path: Path) -> Mapping[str, ScenarioSpec]:
@@ -182,7 +184,7 @@ def _specs(path: Path) -> Mapping[str, ScenarioSpec]:
 def _checked(path: Path, page: Marked) -> Mapping[str, ScenarioSpec]:
     problems = [f"{path}:{line}: {dotted(where)}: written on line {before} already" for where, line, before in page.repeated]
     try:
-        file = ScenarioFile.model_validate(page.value)
+        file = ScenarioFile.model_validate(page.value, context={FOLDER: path.parent})
     except ValidationError as error:
         problems += [f"{path}:{page.line(one.path)}: {one}" for one in objections(error, ScenarioFile)]
     if problems:

@@ -45,6 +45,12 @@ class Skipped:
     rows: int = 0
     first: str = ""
 
+    @property
+    def told(self) -> str:
+        """In one line, for people; empty if none was."""
+        rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
+        return f"{rows} skipped; the first: {self.first}" if self.rows else ""
+
     def add(self, error: RowError) -> None:
         """Count one more."""
         self.rows += 1

@@ -190,7 +190,7 @@ def test_the_command_writes_a_profile_that_is_read_back_and_tells_its_error(
     fit_command(**plain)
     told = capsys.readouterr().out
     assert "prefill: mean error 1." in told
-    assert "1 rows skipped; the first: " in told
+    assert "1 row skipped; the first: " in told
     assert find_profile(str(out)).prefill_time_s(2_048) == pytest.approx(TRUE.prefill_time_s(2_048), rel=0.02)
     assert list(yaml.safe_load(out.read_text())) == ["rows"]
     assert "kvBytesPerToken: 131072 # assumed" in out.read_text()

@@ -89,10 +89,12 @@ def test_roles_of_different_sizes_take_their_times_from_their_own_profiles(tmp_p
     pools = document()["pools"]
     pools["prefill"] = {**pools["prefill"], "profile": "llama-3.1-70b-fp8-h200-tp4"}
     pools["decode"] = {**pools["decode"], "profile": "llama-3.1-70b-fp8-h200-tp2"}
-    profile = load_cases(None, written(tmp_path, document(pools=pools))).ready[0].scenario.fleet.profile
+    fleet = load_cases(None, written(tmp_path, document(pools=pools))).ready[0].scenario.fleet
+    profile = fleet.profile
     four, two = replica_profile("llama-3.1-70b-fp8-h200-tp4"), replica_profile("llama-3.1-70b-fp8-h200-tp2")
     assert (profile.prefill_s, profile.decode_s, profile.kv_tokens) == (four.prefill_s, two.decode_s, two.kv_tokens)
     assert profile.name == "llama-3.1-70b-fp8-h200-tp4+llama-3.1-70b-fp8-h200-tp2"
+    assert {role: fleet.profile_of(role) for role in Role} == {Role.PREFILL: four, Role.DECODE: two}
 
 
 def test_a_scenario_without_its_trace_is_left_out_with_a_line(tmp_path: Path) -> None:

@@ -72,6 +72,12 @@ def test_mooncake_batches_are_spread_up_to_the_next_timestamp(trace: WriteTrace)
     assert [request.arrival_s for request in requests(path)] == pytest.approx([0.0, 1.0, 2.0, 3.0, 4.5])
 
 
+def test_a_mooncake_batch_before_a_long_silence_is_still_one_batch(trace: WriteTrace) -> None:
+    """Nobody came for ten minutes; the two before did not come five minutes apart."""
+    path = trace(mooncake((0, 10, 1, []), (0, 10, 1, []), (600_000, 10, 1, []), (600_000, 10, 1, [])))
+    assert [request.arrival_s for request in requests(path)] == pytest.approx([0.0, 2.5, 600.0, 602.5])
+
+
 def test_mooncake_prefix_blocks_seen_before_are_cached(trace: WriteTrace) -> None:
     """Blocks of 512 tokens; only leading ones count, and the last token is always computed."""
     rows = [
