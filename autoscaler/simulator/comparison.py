@@ -14,14 +14,14 @@ from autoscaler.controller import Controller
 from autoscaler.core.fleet import Role
 from autoscaler.refusal import Refusal
 from autoscaler.roster import FixedRoster
-from autoscaler.simulator.contenders import BEST_STATIC, FLIPPER, LOWER_BOUND, ORACLE, OURS, REFERENCES, UNHURRIED, Job, hindrance
+from autoscaler.simulator.contenders import BEST_STATIC, FLIPPER, LOWER_BOUND, ORACLE, OURS, REFERENCES, Job, hindrance, unhurried
 from autoscaler.simulator.ground import INTERVAL_S, Ground, ground_of
 from autoscaler.simulator.peers import Peer
 from autoscaler.simulator.peers.catalogue import PEERS, Setting
 from autoscaler.simulator.peers.clairvoyant_flipper import ClairvoyantFlipper
 from autoscaler.simulator.peers.oracle import oracle
+from autoscaler.simulator.peers.played import Played
 from autoscaler.simulator.peers.seat import PeerController
-from autoscaler.simulator.peers.static import Static
 from autoscaler.simulator.peers.trial import foreseeing, gpu_hours
 from autoscaler.simulator.result import Result, Timeline, elsewhere
 from autoscaler.simulator.run import Scenario, VirtualRun
@@ -41,18 +41,15 @@ def play(job: Job) -> Result:
     elif contender.name == OURS:
         result = _ours(ground)
     else:
-        point = contender.point if contender.point is not None else PEERS[contender.name].published
-        result = _peer(
-            ground, PEERS[contender.name].make(Setting(ground.managed.policy, ground.survey.shape, ground.counts), point)
-        )
-    return replace(result, infeasible=ground.infeasible)
+        result = _peer(ground)
+    return replace(result, infeasible=ground.reach.infeasible(job.case.scenario.slos), reachable=ground.reach.all)
 
 
 def play_all(lot: Sequence[Job]) -> list[Result]:
     """A lot (contenders.py `dealt`), one after the other. Whoever never starts a replica plays once for all start-up times."""
     results: list[Result] = []
     for job in lot:
-        same = (one for one in results if one.contender == job.contender and job.contender.name in UNHURRIED)
+        same = (one for one in results if one.contender == job.contender and unhurried(job))
         played = next(same, None)
         results.append(play(job) if played is None else elsewhere(played, job))
     return results
@@ -80,10 +77,19 @@ def _ours(ground: Ground) -> Result:
     return _run(ground, seat, scenario, ground.counts)
 
 
-def _peer(ground: Ground, peer: Peer[Any]) -> Result:
-    scenario = ground.job.case.scenario
-    scenario = replace(scenario, interval_s=max(peer.interval_s, scenario.scrape_s))
-    return _run(ground, lambda run: PeerController(run, peer, ground.managed).tick, scenario, ground.counts)
+def _peer(ground: Ground) -> Result:
+    job = ground.job
+    entry = PEERS[job.contender.name]
+    point = entry.published if job.contender.point is None else job.contender.point
+    setting = _setting(ground)
+    peer = entry.make(setting, point)
+    scenario, begin = entry.watched(peer, job.case.scenario), entry.begins(setting, point)
+    return _run(ground, lambda run: PeerController(run, peer, ground.managed).tick, scenario, begin)
+
+
+def _setting(ground: Ground) -> Setting:
+    rps = len(ground.survey.requests) / ground.job.case.duration_s
+    return Setting(ground.managed.policy, ground.survey.shape, ground.counts, rps, ground.gpus)
 
 
 def _foresight(ground: Ground, peer: Peer[Any], begin: Mapping[Role, int], note: str) -> Result:
@@ -92,22 +98,21 @@ def _foresight(ground: Ground, peer: Peer[Any], begin: Mapping[Role, int], note:
 
 
 def _run(ground: Ground, seat: Seat, scenario: Scenario, begin: Mapping[Role, int], note: str = "") -> Result:
-    """Play, looking at the fleet once a step."""
-    job, survey = ground.job, ground.survey
     fleet = scenario.fleet
     pools = {role: replace(pool, replicas=begin[role]) for role, pool in fleet.pools.items()}
-    run = VirtualRun(replace(scenario, fleet=replace(fleet, pools=pools, seed=job.seed)), survey.requests)
+    run = VirtualRun(replace(scenario, fleet=replace(fleet, pools=pools, seed=ground.job.seed)), ground.survey.requests)
     run.tick = seat(run)
-    serving: dict[Role, list[int]] = {role: [] for role in pools}
-    moving: dict[Role, list[int]] = {role: [] for role in pools}
-    for step in range(1, len(survey.offered_rps) + 1):
-        run.advance(min(step * survey.step_s, job.case.duration_s))
-        for role, pool in run.engine.fleet().pools.items():
-            serving[role].append(pool.serving)
-            moving[role].append(pool.held - pool.serving)
-    score = run.score()
-    timeline = Timeline(survey.step_s, survey.offered_rps, _frozen(serving), _frozen(moving))
-    hasty_s = 2 * fleet.start_up.median_s, scenario.dwell_s
+    played = Played(run, ground.job.case.duration_s, ground.survey.step_s)
+    played.advance(played.until_s)
+    return _told(ground, played, note)
+
+
+def _told(ground: Ground, played: Played, note: str) -> Result:
+    """The result of a run that was played to its end."""
+    job, run, score = ground.job, played.run, played.score()
+    scenario = job.case.scenario
+    timeline = Timeline(played.step_s, ground.survey.offered_rps, _frozen(played.serving), _frozen(played.moving))
+    hasty_s = 2 * scenario.fleet.start_up.median_s, scenario.dwell_s
     return Result(
         job.case.name,
         job.contender,
@@ -134,7 +139,7 @@ def _best_static(ground: Ground) -> Result:
     found = ground.best_static()
     counts = ", ".join(f"{count} {role}" for role, count in found.replicas.items())
     reached = "" if found.feasible else f"; none tried reaches {ground.job.attainment:.1%}, this one comes nearest"
-    return _foresight(ground, Static(found.replicas), found.replicas, f"{counts}; {found.runs} runs{reached}")
+    return _told(ground, found.played, f"{counts}; {found.runs} runs{reached}")
 
 
 def _oracle(ground: Ground) -> Result:
@@ -142,13 +147,13 @@ def _oracle(ground: Ground) -> Result:
     found = oracle(ground.trial(), fixed.replicas, ground.job.attainment, INTERVAL_S)
     reached = "" if found.feasible else f"; none tried reaches {ground.job.attainment:.1%}"
     note = f"{found.gap:.0%} above the lower bound; {found.runs} runs{reached}"
-    return _foresight(ground, found.schedule, ground.counts, note)
+    return _told(ground, found.played, note)
 
 
 def _flipper(ground: Ground) -> Result:
     flipper = ClairvoyantFlipper.of(ground.bound(), ground.managed.policy, ground.survey.shape)
-    note = f"a fleet of {sum(ground.counts.values())}, always split the best way"
-    return _foresight(ground, flipper, ground.counts, note)
+    fleet = _setting(ground).carrying(1.0)
+    return _foresight(ground, flipper, fleet, f"a fleet of {sum(fleet.values())}, always split the best way")
 
 
 _REFERENCES: Mapping[str, Callable[[Ground], Result]] = {

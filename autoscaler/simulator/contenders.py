@@ -23,7 +23,7 @@ OURS = "pd-autoscaler"
 HEADROOMS = (0.0, 0.05, 0.1, 0.3, 0.6)
 LOWER_BOUND, BEST_STATIC, ORACLE, FLIPPER = REFERENCES = ("lower-bound", "best-static", "oracle", "clairvoyant-flipper")
 ALIKE = frozenset({FLIPPER})  # reckons with replicas that are worth the same in either role
-UNHURRIED = frozenset({"static", LOWER_BOUND, BEST_STATIC})  # nothing of theirs ever starts or changes its role
+UNHURRIED = frozenset({"static", LOWER_BOUND, BEST_STATIC})  # what they have stands from the first second to the last
 SEARCHED = frozenset({BEST_STATIC, ORACLE})
 
 
@@ -65,16 +65,22 @@ def hindrance(name: str, gpus: Mapping[Role, int]) -> str | None:
     return None
 
 
+def unhurried(job: Job) -> bool:
+    """Whether start-up times make no difference to it: nothing of its own ever starts, and nothing that is lost starts again."""
+    return job.contender.name in UNHURRIED and not job.case.scenario.fleet.losses
+
+
 def dealt(jobs: Collection[Job]) -> list[tuple[Job, ...]]:
     """The jobs as they are handed out, each lot to one process: the longest cases first, since what is begun last should
     be short, and in each the references, which search. A scenario at another start-up time is the same run for whoever
-    never starts a replica (`UNHURRIED`), and the oracle begins with the best fixed fleet (`SEARCHED`), so those jobs stay
-    together.
+    never starts a replica (`unhurried`), and the oracle is searched from the best fixed fleet (`SEARCHED`), so those jobs
+    stay together.
     """
     lots: dict[tuple[object, ...], list[Job]] = {}
     for job in sorted(jobs, key=lambda job: (-job.case.duration_s, job.contender.name not in REFERENCES)):
         scenario, _, start_up = job.case.name.partition("@")
         name = job.contender.name
         who = SEARCHED if name in SEARCHED else job.contender
-        lots.setdefault((scenario, "" if name in UNHURRIED | SEARCHED else start_up, who, job.seed), []).append(job)
+        together = name in SEARCHED or unhurried(job)
+        lots.setdefault((scenario, "" if together else start_up, who, job.seed), []).append(job)
     return [tuple(lot) for lot in lots.values()]

@@ -18,8 +18,8 @@ from functools import cached_property
 from itertools import takewhile
 
 from autoscaler.core.action import Mode
-from autoscaler.core.capacity import Shape, capacity
-from autoscaler.core.fleet import ROLE_FACTS, Role
+from autoscaler.core.capacity import Shape
+from autoscaler.core.fleet import ROLE_FACTS, Role, Sizing
 from autoscaler.core.flip import FlipLimits
 from autoscaler.core.policy import Policy, PoolLimits
 from autoscaler.ports import Managed
@@ -29,6 +29,7 @@ from autoscaler.simulator.peers.best_static import BestStatic, best_static
 from autoscaler.simulator.peers.lower_bound import LowerBound, lower_bound
 from autoscaler.simulator.peers.trial import Trial
 from autoscaler.simulator.pools import StartUp
+from autoscaler.simulator.reach import Reach, reach
 from autoscaler.simulator.scenarios import Case
 from autoscaler.simulator.tape import Requests, Tape
 from autoscaler.simulator.workload import Request
@@ -41,7 +42,7 @@ KEPT = 2  # surveys a process remembers: 20 MB for a million requests each
 @dataclass(frozen=True, slots=True)
 class Survey:
     """A case's requests, their mean, and how many come when: per second, in steps of `step_s`. `fixed`: the best fixed fleets
-    that were searched for, since the oracle begins with them too, at every start-up time.
+    that were searched for, since the oracle begins with them too, at every start-up time. `reaches`: what could be kept at most.
     """
 
     requests: Requests
@@ -49,6 +50,7 @@ class Survey:
     step_s: float
     offered_rps: tuple[float, ...]
     fixed: dict[bytes, BestStatic] = field(default_factory=dict)
+    reaches: dict[bytes, Reach] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,29 +91,28 @@ class Ground:
         )
         return replace(own, key=fleet.key, policy=policy, gateway="llm-d")
 
-    @property
-    def infeasible(self) -> str:
-        """Why no number of replicas meets the promises for the mean request (core/capacity.py), in words; empty if some do."""
-        policy, shape = self.managed.policy, self.survey.shape
-        for role in self.gpus:
-            facts = ROLE_FACTS[role]
-            slo = policy.slos[facts.binding_slo]
-            law = capacity(facts.sizing, policy.profile, slo, shape)
-            if not law.feasible:
-                return f"no number of {role} replicas keeps {slo.kind.value.upper()} {slo.threshold_s:g} s for the mean request"
-        return ""
+    @cached_property
+    def reach(self) -> Reach:
+        """What a fleet of any size could keep at most, counted once for all who play here."""
+        fleet, slos = self.job.case.scenario.fleet, self.job.case.scenario.slos
+        name = pickle.dumps((fleet.profile, fleet.profiles, fleet.network_bytes_per_s, fleet.longest, slos))
+        found = self.survey.reaches.get(name) or reach(self.survey.requests, fleet, slos)
+        self.survey.reaches[name] = found
+        return found
 
     def trial(self) -> Trial:
         """For the references, which search."""
         case, seed = self.job.case, self.job.seed
         scenario = replace(case.scenario, fleet=replace(case.scenario.fleet, seed=seed))
-        return Trial(scenario, self.survey.requests, self.managed, case.duration_s)
+        return Trial(scenario, self.survey.requests, self.managed, case.duration_s, step_s=self.survey.step_s)
 
     def best_static(self) -> BestStatic:
         """The cheapest fixed fleet for the attainment asked for, searched for once."""
         case = self.job.case
-        fleet = replace(case.scenario.fleet, start_up=StartUp(), seed=self.job.seed)
-        name = pickle.dumps((fleet, case.scenario.slos, case.bounds, case.budget_gpus, case.duration_s, self.job.attainment))
+        start_up = case.scenario.fleet.start_up if case.scenario.fleet.losses else StartUp()  # what is lost starts again
+        fleet = replace(case.scenario.fleet, start_up=start_up, seed=self.job.seed)
+        told = replace(case.scenario, fleet=fleet)
+        name = pickle.dumps((told, case.bounds, case.budget_gpus, case.duration_s, self.job.attainment))
         found = self.survey.fixed.get(name) or best_static(self.trial(), self.job.attainment)
         self.survey.fixed[name] = found
         return found
@@ -127,14 +128,29 @@ _surveys: dict[bytes, Survey] = {}
 
 
 def ground_of(job: Job) -> Ground:
-    """The ground of a job. Raises Refusal for a case without requests, TraceError for a bad trace."""
+    """The ground of a job. Raises Refusal for a case without requests, or whose requests no replica has room for, TraceError
+    for a bad trace.
+    """
     case = job.case
     name = pickle.dumps((case.traffic, case.duration_s, case.scenario.scrape_s, case.scenario.fleet.cache_tokens, job.seed))
     survey = _surveys.pop(name, None) or _survey(case, job.seed)
     while len(_surveys) >= KEPT:
         del _surveys[next(iter(_surveys))]
     _surveys[name] = survey
+    _refuse_small_memory(case, survey.shape)
     return Ground(job, survey)
+
+
+def _refuse_small_memory(case: Case, shape: Shape) -> None:
+    """A request too many for a replica is turned away as engines do, but not the mean one: then the profile is wrong."""
+    fleet = case.scenario.fleet
+    for role in fleet.pools:
+        profile = fleet.profile_of(role)
+        answer = shape.output_tokens if ROLE_FACTS[role].sizing is Sizing.BATCH else 0.0
+        tokens = math.ceil(shape.prompt_tokens + answer)
+        if profile.kv_tokens < tokens:
+            text = f"kvTokens {profile.kv_tokens} of profile {profile.name} is below the {tokens} tokens of a mean request"
+            raise Refusal(f"{case.name}: {role}: {text} (allowed: {tokens}..1000000000)")
 
 
 def cut(case: Case, length_s: float | None) -> Case:

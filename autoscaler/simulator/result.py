@@ -32,7 +32,8 @@ class Timeline:
 class Result:
     """How it went. `score` is None where nothing was played: of the lower bound, and of what could not be found, which has no
     `gpu_hours` either. `note` is for people. `lost`: it was to be played and came to nothing, by a fault that is not the
-    user's. `infeasible`: why no number of replicas keeps the case's promises, where that is so.
+    user's. `infeasible`: why no number of replicas keeps the case's promises, where that is so; `reachable`: the most that any
+    fleet could attain, where it was counted (reach.py).
     """
 
     scenario: str
@@ -46,6 +47,7 @@ class Result:
     note: str = ""
     lost: bool = False
     infeasible: str = ""
+    reachable: float | None = None
 
     @property
     def attainment(self) -> float | None:

@@ -8,7 +8,8 @@ Attainment is over *offered* requests, not over finished ones, so that a request
             be met: its first token came or comes too late, or so much time has passed since that
             (now - first token) / (output - 1) > SLO
     open    it has not ended and may still be met
-and attainment = met / (met + missed); the open ones, seconds of traffic at most on a healthy fleet, are told beside it.
+and attainment = met / (met + missed); the open ones, seconds of traffic at most on a healthy fleet, are told beside it. A run
+that is compared is played on until none is open (peers/played.py): there attainment = met / offered.
 
 A wasted prefill is a prompt that was computed and whose request then failed or was rejected: GPU time that nobody got
 anything for. Moves and what undoes them are in moves.py, how long a shift hurt in recovery.py.

@@ -21,9 +21,11 @@ from autoscaler.simulator.comparison import play, play_all
 from autoscaler.simulator.contenders import HEADROOMS, OURS, REFERENCES, Contender, Job, dealt, field_of
 from autoscaler.simulator.engine import FleetSpec, PoolSpec
 from autoscaler.simulator.ground import cut, requests_of
+from autoscaler.simulator.losses import ReplicaLoss
 from autoscaler.simulator.moves import Scaled
 from autoscaler.simulator.peers.catalogue import PEERS
 from autoscaler.simulator.pools import StartUp
+from autoscaler.simulator.reach import percent
 from autoscaler.simulator.result import Result, settled
 from autoscaler.simulator.run import Scenario
 from autoscaler.simulator.scenario_file import Mark
@@ -37,6 +39,7 @@ SLOS = {SloKind.TTFT: Slo(SloKind.TTFT, 1.0, 0.95), SloKind.TPOT: Slo(SloKind.TP
 
 
 STEADY = Steady(2.0)
+STATIC = Contender("static", 1.0)
 
 
 def case(shape: Shape = STEADY, duration_s: float = 120.0, replicas: int = 2) -> Case:
@@ -126,7 +129,7 @@ def test_a_reference_that_cannot_be_found_says_why() -> None:
 
 @pytest.mark.parametrize("name", ["static", "best-static"])
 def test_who_never_starts_a_replica_plays_once_for_all_start_up_times(name: str) -> None:
-    one = Job(case(), Contender(name, 1.0), attainment=0.95)
+    one = Job(case(), Contender(name, 2.0), attainment=0.95)
     fleet = one.case.scenario.fleet
     slow = replace(one.case, name="steady@90s", scenario=replace(one.case.scenario, fleet=replace(fleet, start_up=StartUp(90.0))))
     other = replace(one, case=slow)
@@ -138,17 +141,42 @@ def test_who_never_starts_a_replica_plays_once_for_all_start_up_times(name: str)
     assert play_all([one, other]) == [play(one), play(other)]
 
 
+def test_a_fixed_fleet_that_loses_a_replica_is_played_for_every_start_up_time() -> None:
+    there = replace(case().scenario.fleet, losses=(ReplicaLoss(30.0, Role.DECODE),))
+    jobs = [
+        Job(replace(case(), scenario=replace(case().scenario, fleet=replace(there, start_up=StartUp(start_up_s)))), STATIC)
+        for start_up_s in (10.0, 90.0)
+    ]
+    soon, late = play_all([replace(job, case=replace(job.case, name=f"s@{at}s")) for at, job in enumerate(jobs)])
+    assert soon.timeline is not None
+    assert late.timeline is not None
+    assert sum(soon.timeline.serving[Role.DECODE]) > sum(late.timeline.serving[Role.DECODE])
+    assert len(dealt([jobs[0], replace(jobs[1], case=replace(jobs[1].case, name="steady@90s"))])) == 2
+
+
 def test_a_promise_that_no_size_keeps_is_called_infeasible_and_the_nearest_is_told() -> None:
     slos = {**SLOS, SloKind.TTFT: Slo(SloKind.TTFT, 0.03, 0.95)}
     hard = replace(case(), scenario=replace(case().scenario, slos=slos))
     results = [play(Job(hard, Contender(name, 1.0))) for name in ("static", "best-static")]
-    why = "no number of prefill replicas keeps TTFT 0.03 s for the mean request"
+    why = "no number of replicas keeps TTFT 0.03 s for 95% of the requests; the best reachable percentile is 3.36%"
     assert {one.infeasible for one in results} == {why}
+    assert {round(one.reachable or 1.0, 4) for one in results} == {0.0336}
     assert "none tried reaches 99.0%, this one comes nearest" in results[1].note
     infeasible, nearest = out_of_reach(results, 0.99)
-    assert infeasible == f"infeasible: {why} (by the capacity model)"
+    assert infeasible == f"infeasible: {why}"
     assert nearest.startswith(f"nobody reaches 99.0%; the most is {max(one.attainment or 0 for one in results):.2%}, by ")
     assert play(Job(case(), Contender("static", 1.0))).infeasible == ""
+
+
+def test_an_attainment_beyond_every_size_is_told_though_the_promise_itself_can_be_kept() -> None:
+    """A promise for 90 % of the requests that 96 % can see at most, and 99 % are asked for."""
+    slos = {**SLOS, SloKind.TTFT: Slo(SloKind.TTFT, 0.07, 0.9)}
+    hard = replace(case(), scenario=replace(case().scenario, slos=slos))
+    one = play(Job(hard, Contender("static", 1.0)))
+    assert (one.infeasible, one.reachable is not None and 0.9 <= one.reachable < 0.99) == ("", True)
+    told, _ = out_of_reach([one], 0.99)
+    assert told == f"no size reaches 99.0%: alone on an idle fleet {percent(one.reachable or 0.0)} of the requests are in time"
+    assert not any("no size" in line for line in out_of_reach([one], 0.9))
 
 
 def test_who_reckons_with_equal_replicas_stays_out_where_they_differ() -> None:

@@ -21,8 +21,10 @@ Around them:
     behavior.py            HPA's brakes, which two peers share
     profiled.py            Dynamo's tables and lines over a replica profile, which its two planners share
     schedule.py            a path of counts over time, for references and for what really stood there
+    affordable.py          counts within bounds and budget
     seat.py                puts a peer where the controller would sit
     trial.py               one run of one peer, and how many runs were made
+    played.py              a run, and what was seen of its fleet
     catalogue.py           every peer by name, with its one headroom knob
 """
 

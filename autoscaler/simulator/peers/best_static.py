@@ -27,7 +27,9 @@ from itertools import permutations, product
 import numpy as np
 
 from autoscaler.core.fleet import Role
+from autoscaler.simulator.peers.affordable import affordable
 from autoscaler.simulator.peers.lower_bound import lower_bound
+from autoscaler.simulator.peers.played import Played
 from autoscaler.simulator.peers.static import Static
 from autoscaler.simulator.peers.trial import Trial
 from autoscaler.simulator.score import Score
@@ -43,12 +45,17 @@ Counts = Mapping[Role, int]
 
 @dataclass(frozen=True, slots=True)
 class BestStatic:
-    """The fleet, its score, whether it keeps the attainment (if not, it is the one that came nearest), and the runs it took."""
+    """The fleet, its run, whether it keeps the attainment (if not, it is the one that came nearest), and the runs it took."""
 
     replicas: Counts
-    score: Score
+    played: Played
     feasible: bool
     runs: int
+
+    @property
+    def score(self) -> Score:
+        """How its run went."""
+        return self.played.score()
 
 
 def best_static(trial: Trial, attainment: float = 0.99, most_runs: int | None = None) -> BestStatic:
@@ -62,21 +69,20 @@ def best_static(trial: Trial, attainment: float = 0.99, most_runs: int | None = 
     best, feasible = search.climb()
     if feasible:
         best = search.exclude(search.descend(best))
-    score = search.scores.get(tuple(best.values())) or trial.foreseen(Static(best), best).score()
-    return BestStatic(best, score, feasible, trial.runs - begun)
+    played = search.played.get(tuple(best.values())) or trial.foreseen(Static(best), best)
+    return BestStatic(best, played, feasible, trial.runs - begun)
 
 
 class _Search:
     """What is known of which fleets; `last_run` is the number of the last run that may be made."""
 
     def __init__(self, trial: Trial, attainment: float, last_run: int) -> None:
-        self.scores: dict[tuple[int, ...], Score] = {}  # of whole runs
+        self.played: dict[tuple[int, ...], Played] = {}  # whole runs
         self._trial, self._attainment, self._last_run = trial, attainment, last_run
         self._hold: list[tuple[int, ...]] = []
         self._fail: list[tuple[int, ...]] = []
         self._limits = trial.managed.policy.pools
         self._gpus = {role: pool.gpus_per_replica for role, pool in trial.scenario.fleet.pools.items()}
-        self._budget = trial.managed.policy.gpu_budget
         bound = lower_bound(
             trial.requests, trial.managed.policy, self._gpus, interval_s=INTERVAL_S, until_s=trial.until_s, share=attainment
         )
@@ -106,9 +112,9 @@ class _Search:
 
     def _reached(self, counts: Counts) -> float:
         """The attainment of a whole run."""
-        score = self._trial.foreseen(Static(counts), counts).score()
-        self.scores[tuple(counts.values())] = score
-        return score.attainment or 0.0
+        played = self._trial.foreseen(Static(counts), counts)
+        self.played[tuple(counts.values())] = played
+        return played.score().attainment or 0.0
 
     def descend(self, best: Counts) -> Counts:
         """No role can spare one more."""
@@ -135,15 +141,8 @@ class _Search:
             before = counts
 
     def _affordable(self, wanted: Counts) -> dict[Role, int]:
-        """Within bounds and budget; whoever has most beyond its need gives."""
-        pools, needs = self._limits, self._needs
-        counts = {role: min(pools[role].max_replicas, max(1, pools[role].min_replicas, count)) for role, count in wanted.items()}
-        while self._budget is not None and self._cost(counts) > self._budget:
-            spare = {role: count for role, count in counts.items() if count > max(1, pools[role].min_replicas)}
-            if not spare:
-                break
-            counts[min(spare, key=lambda role: needs[role] / spare[role])] -= 1
-        return counts
+        policy = self._trial.managed.policy
+        return affordable({role: max(1, count) for role, count in wanted.items()}, policy, self._gpus, self._needs)
 
     def _widened(self, best: Counts, role: Role, rest: list[dict[Role, int]]) -> dict[Role, int]:
         """The most of this role that a cheaper fleet has below the best, with the others at their most."""
@@ -166,7 +165,7 @@ class _Search:
             self._fail.append(key)
         else:
             self._hold.append(key)
-            self.scores[key] = run.score()
+            self.played[key] = run
         return run is not None
 
     def _known(self, counts: Counts) -> bool | None:

@@ -9,7 +9,12 @@ At work 1.5 and 4.0 with utilisations 0.5 and 0.8, N = 10: needs of 3 and 5, so 
 takes what the run's driver takes, from a serving replica at the interval's begin. It asks for all that it knows to be best;
 between two splits that are equally good it stays.
 
-Both roles' replicas must have as many GPUs. Headroom knob: the size of the fleet.
+Best is meant of what arrives in that interval, as the laws see it. What still waits or decodes from before is not in it, so it
+is a yardstick and no bound: on the walk of the ratio with flips in place it meets 98.6 % where Arrow, which sees the queues,
+meets 99.7 %.
+
+Both roles' replicas must have as many GPUs. The fleet is what stands there today, or what the mean load asks for where that
+is more (catalogue.py): below that no split helps. Headroom knob: its size.
 """
 
 from __future__ import annotations

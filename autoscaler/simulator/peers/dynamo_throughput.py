@@ -14,8 +14,9 @@ Forecast: their Kalman filter over level and trend, F = [[1, 1], [0, 1]], P0 = 1
 before 5 points; never below 0; leading zeros are skipped. Their default is an ARIMA whose order a library chooses, which
 on so few points mostly is a mean; the filter is the one they advise for that case.
 
-`isl` counts cache-missed tokens, as their later versions do. Rates are those of the
-signals' window (60 s), not of the whole interval, which makes this peer quicker than it is.
+`isl` counts cache-missed tokens, as their later versions do. Since 1.1 prefill is divided by the fullest batch that meets the
+TTFT: where prompts are computed one at a time, as here, that is the rate above. Rates are those of the signals' window (60 s),
+not of the whole interval, and no step is capped at their 8 replicas, which makes this peer quicker than it is.
 
 Headroom knob: `fill`, the share of the table's rates that is counted on; less is more headroom.
 """

@@ -10,7 +10,8 @@ noise of all candidates, so they alone drive both pools, which always move toget
 Ratio and target come from pressure tests of the workload; here from the capacity laws at its mean request. Decode tokens/s
 are the arrivals times their mean output, so a saturated fleet still shows its demand, which is kind to this peer. The
 latency is the mean. The paper names cooldowns without figures. Here the net waits until nothing starts any more, shrinking
-for 300 s since the last move or the first look (HPA's own window), and growth by throughput for nothing.
+for 300 s since the last move or the first look (HPA's own window), and growth by throughput for nothing. The paper's calendar
+for services whose peaks are known is left out: nobody gives it one.
 
 Two things stay theirs. Nothing asks for the backlog that piles up while replicas start. And a decode pool whose KV is full is
 slow to let in, not slow to decode: its tokens come every 26 ms of the 40 ms promised, the net stays silent, and hundreds of

@@ -5,7 +5,8 @@ HPA with one Pods metric, the waiting requests of a role's pods, as kube-control
 
     u = mean waiting over the pods that report / target        |u - 1| <= 0.1 keeps the count
     pods without a figure count as the target when u < 1, as 0 when u > 1; pods that start count as 0 when u > 1
-    if that turned the direction, or brought u into the tolerance, the count is kept
+    if that turned the direction, or brought u into the tolerance, the count is kept; so it is where the count would turn it,
+    for pods that a quota refuses are not counted
     desired = ceil(u * pods counted), then `behavior` (behavior.py)
 
 Waiting is the engine's own gauge, which counts whoever waits, for whatever reason.
@@ -68,4 +69,5 @@ class HpaQueue:
         corrected = total / counted / self.target_waiting
         if abs(corrected - 1) <= TOLERANCE or (corrected > 1) != (ratio > 1):
             return pool.desired
-        return math.ceil(corrected * counted - ROUNDING)
+        wanted = math.ceil(corrected * counted - ROUNDING)
+        return max(pool.desired, wanted) if corrected > 1 else min(pool.desired, wanted)

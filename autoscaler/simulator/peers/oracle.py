@@ -1,17 +1,20 @@
 """What is the cheapest that anybody who knew the future could have done, through the same delays?
 
 A schedule of replicas per role and interval (schedule.py), searched by simulation; the guard, cold starts and drains are
-everybody's. It scales and does not flip. Misses are local in time, so one run tries every segment of 300 s at once:
+everybody's. It scales and does not flip. As the best fixed fleet does, it stands from the first second on with what its
+schedule begins with: who knows what comes had asked for it before. So it is never dearer than that fleet, which is one of
+its schedules. Misses are local in time, so one run tries every segment of 300 s at once:
 
     seed     one utilisation for all, the first of a few that keeps the attainment; runs that fail end early (trial.py)
     carve    one role after the other goes up the ladder in every segment, by 4, 2 and 1 rungs. Of one such run those
              segments stay up whose replicas cost the fewest new misses each, as long as all misses stay within what may
              be missed; the others come back and try shorter steps later
     mend     what was kept is played as a whole; if it misses too much, the segments that miss most come down two rungs
+    fixed    where all that is still dearer than the best fixed fleet, the same again from there
     shave    one replica less over blocks of 8, 4, 2 and 1 intervals, the most idle first, while runs are left
 
-The best fixed fleet is a seed too. A search may take `most_runs` runs: by default as many as make a million requests, at least
-7, at most 40. What is found is a schedule that works, so the true least lies between the lower bound and it: the gap is told.
+A search may take `most_runs` runs: by default as many as make a million requests, at least 7, at most 40. What is found is a
+schedule that works, so the true least lies between the lower bound and it: the gap is told.
 """
 
 from __future__ import annotations
@@ -24,10 +27,10 @@ from itertools import product
 
 from autoscaler.core.fleet import Role
 from autoscaler.simulator.peers.lower_bound import LowerBound, lower_bound
+from autoscaler.simulator.peers.played import Played
 from autoscaler.simulator.peers.schedule import FLAT, Drafts, Schedule
 from autoscaler.simulator.peers.trial import Trial, gpu_hours, keeps
 from autoscaler.simulator.recovery import WINDOW_S
-from autoscaler.simulator.run import VirtualRun
 from autoscaler.simulator.score import Score
 
 SEEDS = (6, 9, 12, FLAT)  # rungs, from where to look for one that holds
@@ -42,17 +45,22 @@ Places = dict[Role, list[int]]
 
 @dataclass(frozen=True, slots=True)
 class Oracle:
-    """The best schedule found, its score, whether it keeps the attainment, and at what cost it was found.
+    """The best schedule found, its run, whether it keeps the attainment, and at what cost it was found.
 
     `gap`: how many GPU-hours above the lower bound it lies, as a share of the bound.
     """
 
     schedule: Schedule
-    score: Score
+    played: Played
     feasible: bool
     bound: LowerBound
     gap: float
     runs: int
+
+    @property
+    def score(self) -> Score:
+        """How its run went."""
+        return self.played.score()
 
 
 def oracle(
@@ -71,15 +79,16 @@ def oracle(
     runs = most_runs or min(MOST_RUNS, max(FEWEST_RUNS, REQUESTS // len(trial.requests)))
     found = _Search(trial, bound, fixed, attainment, begun + runs).found()
     gap = gpu_hours(found.score) / bound.gpu_hours - 1
-    return Oracle(found.schedule, found.score, found.holds, bound, gap, trial.runs - begun)
+    return Oracle(found.schedule, found.played, found.holds, bound, gap, trial.runs - begun)
 
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
-    """A schedule that was played to its end: its rungs, its score, and the requests missed by segment."""
+    """A schedule that was played to its end: its rungs, its run and score, and the requests missed by segment."""
 
     places: Places
     schedule: Schedule
+    played: Played
     score: Score
     missed: tuple[float, ...]
     holds: bool
@@ -95,6 +104,8 @@ class _Search:
         start_up = trial.scenario.fleet.start_up
         self._gpus = {role: pool.gpus_per_replica for role, pool in trial.scenario.fleet.pools.items()}
         sure_s = start_up.median_s * math.exp(SURE * start_up.sigma)
+        held_gpus = sum(count * self._gpus[role] for role, count in fixed.items())
+        self._fixed_gpu_hours = held_gpus * trial.until_s / 3600
         self._drafts = Drafts(bound, trial.managed.policy, self._gpus, sure_s, fixed)
         self._offered = Counter(int(request.arrival_s // WINDOW_S) for request in trial.requests)
 
@@ -105,16 +116,30 @@ class _Search:
             seed = self._mended(seed, RESCUES)
         if not seed.holds:
             return seed
+        best = self._thinned(seed)
+        if gpu_hours(best.score) > self._fixed_gpu_hours:
+            fixed = self._held(self._level(FLAT))
+            best = best if fixed is None else self._thinned(fixed)
+        return self._shaved(best)
+
+    def _thinned(self, seed: _Tried) -> _Tried:
+        """What is carved from a seed that holds, if that holds too and is cheaper."""
         carved = self._mended(self._carved(seed), MENDS)
-        return self._shaved(min((one for one in (carved, seed) if one.holds), key=lambda one: gpu_hours(one.score)))
+        return min((one for one in (seed, carved) if one.holds), key=lambda one: gpu_hours(one.score))
 
     def _seed(self) -> _Tried:
         """The first rung downwards that holds, or the one that comes nearest: a budget can make the lowest ones worse again."""
-        for at in SEEDS:
-            run = self._trial.holds(self._drafts.schedule(places := self._level(at)), self._attainment)
-            if run is not None:
-                return self._told(places, run)
-        return max((self._play(self._level(at)) for at in SEEDS), key=lambda one: one.score.attainment or 0.0)
+        tried = (self._held(self._level(at)) for at in SEEDS)
+        seed = next((one for one in tried if one is not None), None)
+        return seed or max((self._play(self._level(at)) for at in SEEDS), key=lambda one: one.score.attainment or 0.0)
+
+    def _held(self, places: Places) -> _Tried | None:
+        """Played to its end if it holds."""
+        run = self._holds(self._drafts.schedule(places))
+        return self._told(places, run) if run is not None else None
+
+    def _holds(self, schedule: Schedule) -> Played | None:
+        return self._trial.holds(schedule, self._attainment, schedule.begins)
 
     def _carved(self, seed: _Tried) -> Places:
         """Up the ladder, as far as the misses allow."""
@@ -136,7 +161,7 @@ class _Search:
         more = [after - sofar for after, sofar in zip(tried.missed, known, strict=True)]
         left, kept, after = may_miss - sum(known), set[int](), list(known)
         for at in sorted(range(len(known)), key=lambda at: max(0.0, more[at]) / max(saved[at], 0.1)):
-            if more[at] <= 0 or (saved[at] > 0 and more[at] <= left):
+            if saved[at] >= 0 and (more[at] <= 0 or (saved[at] > 0 and more[at] <= left)):
                 kept.add(at)
                 left -= max(0.0, more[at])
                 after[at] = tried.missed[at]
@@ -167,17 +192,17 @@ class _Search:
                 if self._trial.runs >= self._last_run:
                     return best
                 thinner = best.schedule.less(role, begin, begin + size, self._limits[role].min_replicas)
-                run = self._trial.holds(thinner, self._attainment)
-                if run is not None and gpu_hours(run.score()) < gpu_hours(best.score):
-                    best = replace(best, schedule=thinner, score=run.score())
+                run = self._holds(thinner)
+                if run is not None and gpu_hours(score := run.score()) < gpu_hours(best.score):
+                    best = replace(best, schedule=thinner, played=run, score=score)
         return best
 
     def _spare(self, schedule: Schedule, size: int) -> list[tuple[Role, int]]:
-        """Blocks that can do with one less, by role and begin, the most idle first. Interval 0 is what the run begins with."""
+        """Blocks that can do with one less, by role and begin, the most idle first."""
         found = []
         for role, path in schedule.replicas.items():
             least, gpus = self._limits[role].min_replicas, self._gpus[role]
-            for begin in range(1, len(path), size):
+            for begin in range(0, len(path), size):
                 block = slice(begin, begin + size)
                 work, count = self._bound.work[role][block], path[block]
                 idle = sum(count) - sum(work)
@@ -193,12 +218,13 @@ class _Search:
         return {role: [place] * self._drafts.segments for role in self._bound.work}
 
     def _play(self, places: Places) -> _Tried:
-        return self._told(places, self._trial.foreseen(self._drafts.schedule(places)))
+        schedule = self._drafts.schedule(places)
+        return self._told(places, self._trial.foreseen(schedule, schedule.begins))
 
-    def _told(self, places: Places, run: VirtualRun) -> _Tried:
+    def _told(self, places: Places, played: Played) -> _Tried:
         """What is decided later than the run lasts counts as missed here."""
-        score, shares, missed = run.score(), run.keeper.windows.attainment(), [0.0] * self._drafts.segments
+        score, shares, missed = played.score(), played.run.keeper.windows.attainment(), [0.0] * self._drafts.segments
         for window, count in self._offered.items():
             segment = min(len(missed) - 1, int(window * WINDOW_S / (self._drafts.segment * self._bound.interval_s)))
             missed[segment] += count * (1 - shares.get(window * WINDOW_S, 0.0))
-        return _Tried(places, self._drafts.schedule(places), score, tuple(missed), keeps(score, self._attainment))
+        return _Tried(places, self._drafts.schedule(places), played, score, tuple(missed), keeps(score, self._attainment))

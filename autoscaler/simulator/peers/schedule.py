@@ -17,6 +17,7 @@ from autoscaler.core.fleet import Role
 from autoscaler.core.observation import Observation
 from autoscaler.core.policy import Policy
 from autoscaler.simulator.peers import Wishes
+from autoscaler.simulator.peers.affordable import affordable
 from autoscaler.simulator.peers.behavior import ROUNDING
 from autoscaler.simulator.peers.lower_bound import LowerBound
 
@@ -34,6 +35,11 @@ class Schedule:
 
     interval_s: float
     replicas: Mapping[Role, tuple[int, ...]]
+
+    @property
+    def begins(self) -> Mapping[Role, int]:
+        """The replicas of the first interval, with which its run begins."""
+        return {role: path[0] for role, path in self.replicas.items()}
 
     def begin(self) -> None:
         """Nothing is remembered."""
@@ -75,25 +81,17 @@ class Drafts:
     def schedule(self, rungs: Rungs) -> Schedule:
         """The path for these utilisations. Where it would not fit the GPU budget, whoever has most beyond its work gives."""
         paths = {role: self._path(role, places) for role, places in rungs.items()}
-        rows = [
-            self._fitted(at, dict(zip(paths, counts, strict=True))) for at, counts in enumerate(zip(*paths.values(), strict=True))
-        ]
+        rows = [self._fitted(at, paths) for at in range(len(next(iter(paths.values()))))]
         return Schedule(self.bound.interval_s, {role: tuple(row[role] for row in rows) for role in paths})
 
+    def _fitted(self, at: int, paths: Mapping[Role, Sequence[int]]) -> dict[Role, int]:
+        work = {role: self.bound.work[role][at] for role in paths}
+        return affordable({role: path[at] for role, path in paths.items()}, self.policy, self.gpus, work)
+
     def _path(self, role: Role, places: Sequence[int]) -> tuple[int, ...]:
-        limits, ahead = self.policy.pools[role], math.ceil(self.sure_s / self.bound.interval_s)
+        ahead = math.ceil(self.sure_s / self.bound.interval_s)
         needs = []
         for at, work in enumerate(self.bound.work[role]):
             place = places[at // self.segment]
-            count = self.flat[role] if place == FLAT else math.ceil(work / LADDER[place] - ROUNDING)
-            needs.append(min(limits.max_replicas, max(limits.min_replicas, count)))
+            needs.append(self.flat[role] if place == FLAT else math.ceil(work / LADDER[place] - ROUNDING))
         return tuple(max(needs[max(0, at - 1) : at + ahead + 1]) for at in range(len(needs)))
-
-    def _fitted(self, at: int, counts: dict[Role, int]) -> dict[Role, int]:
-        budget = self.policy.gpu_budget
-        while budget is not None and sum(count * self.gpus[role] for role, count in counts.items()) > budget:
-            spare = {role: count for role, count in counts.items() if count > self.policy.pools[role].min_replicas}
-            if not spare:
-                break
-            counts[min(spare, key=lambda role: self.bound.work[role][at] / spare[role])] -= 1
-        return counts

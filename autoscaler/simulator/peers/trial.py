@@ -19,6 +19,7 @@ from autoscaler.core.fleet import Role
 from autoscaler.ports import Managed
 from autoscaler.simulator.flips import Driver
 from autoscaler.simulator.peers import Peer
+from autoscaler.simulator.peers.played import Played
 from autoscaler.simulator.peers.seat import PeerController
 from autoscaler.simulator.run import Scenario, VirtualRun
 from autoscaler.simulator.score import Score
@@ -30,7 +31,9 @@ LOOK_S = 120.0  # how often a run is asked whether it is lost
 
 @dataclass(slots=True)
 class Trial:
-    """`managed` brings bounds and budget; `until_s` is when a run is judged; `runs` counts the simulations so far."""
+    """`managed` brings bounds and budget; `until_s` is when a run is judged; `runs` counts the simulations so far. `step_s`: how
+    often a run's fleet is looked at, for its timeline.
+    """
 
     scenario: Scenario
     requests: Requests
@@ -38,6 +41,7 @@ class Trial:
     until_s: float
     driver: Driver | None = None
     runs: int = 0
+    step_s: float = LOOK_S
 
     def of(self, peer: Peer[Any], begin: Mapping[Role, int] | None = None) -> Score:
         """The score of one run under this peer. `begin` replaces the counts that the scenario begins with.
@@ -45,34 +49,34 @@ class Trial:
         A peer looks no more often than there is something new to see: at its own interval, or at each scrape.
         """
         interval_s = max(peer.interval_s, self.scenario.scrape_s)
-        run = self._begun(replace(self.scenario, interval_s=interval_s), peer, begin)
-        run.advance(self.until_s)
-        return run.score()
+        played = self._begun(replace(self.scenario, interval_s=interval_s), peer, begin)
+        played.advance(self.until_s)
+        return played.score()
 
-    def foreseen(self, peer: Peer[Any], begin: Mapping[Role, int] | None = None) -> VirtualRun:
+    def foreseen(self, peer: Peer[Any], begin: Mapping[Role, int] | None = None) -> Played:
         """One whole run under somebody who looks at no signal."""
-        run = self._begun(foreseeing(self.scenario, peer), peer, begin)
-        run.advance(self.until_s)
-        return run
+        played = self._begun(foreseeing(self.scenario, peer), peer, begin)
+        played.advance(self.until_s)
+        return played
 
-    def holds(self, peer: Peer[Any], attainment: float, begin: Mapping[Role, int] | None = None) -> VirtualRun | None:
+    def holds(self, peer: Peer[Any], attainment: float, begin: Mapping[Role, int] | None = None) -> Played | None:
         """Such a run if it keeps the attainment; None if not, found out as early as can be."""
-        run = self._begun(foreseeing(self.scenario, peer), peer, begin)
+        played = self._begun(foreseeing(self.scenario, peer), peer, begin)
         for look in range(1, math.ceil(self.until_s / LOOK_S) + 1):
-            run.advance(min(look * LOOK_S, self.until_s))
-            score = run.score()
+            played.advance(look * LOOK_S)
+            score = played.score()
             if score.offered - score.open - score.met > (1 - attainment) * len(self.requests):
                 return None
-        return run if keeps(run.score(), attainment) else None
+        return played if keeps(played.score(), attainment) else None
 
-    def _begun(self, scenario: Scenario, peer: Peer[Any], begin: Mapping[Role, int] | None) -> VirtualRun:
+    def _begun(self, scenario: Scenario, peer: Peer[Any], begin: Mapping[Role, int] | None) -> Played:
         self.runs += 1
         fleet = scenario.fleet
         counts = begin or {}
         pools = {role: replace(pool, replicas=counts.get(role, pool.replicas)) for role, pool in fleet.pools.items()}
         run = VirtualRun(replace(scenario, fleet=replace(fleet, pools=pools)), self.requests)
         run.tick = PeerController(run, peer, self.managed, self.driver).tick
-        return run
+        return Played(run, self.until_s, self.step_s)
 
 
 def foreseeing(scenario: Scenario, peer: Peer[Any]) -> Scenario:

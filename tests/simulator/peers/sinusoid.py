@@ -59,7 +59,8 @@ def main() -> None:
     _say(f"{len(trial.requests)} requests")
     for name, entry in PEERS.items():
         for point in entry.points:
-            score = trial.of(entry.make(Setting(policy(), SHAPE, TODAY), point))
+            setting = Setting(policy(), SHAPE, TODAY)
+            score = trial.of(entry.make(setting, point), entry.begins(setting, point))
             _say(_row(f"{name} {point:g}{' *' if point == entry.published else ''}", score))
     fixed = best_static(trial)
     _say(_row(f"best static {tuple(fixed.replicas.values())}", fixed.score) + f"  {fixed.runs} runs, holds: {fixed.feasible}")

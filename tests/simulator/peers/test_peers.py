@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from autoscaler.core.action import Mode
 from autoscaler.core.capacity import Shape, Slo
-from autoscaler.core.fleet import Role, SloKind
+from autoscaler.core.fleet import Role, Sizing, SloKind
 from autoscaler.core.observation import Histogram
 from autoscaler.core.policy import Policy, PoolLimits
 from autoscaler.simulator.peers import Flip, Wishes, mean_of, mean_seen, time_per_token
@@ -22,10 +23,12 @@ from autoscaler.simulator.peers.llmd_token_pd import LlmdTokenPd
 from autoscaler.simulator.peers.profiled import PrefillTable, decode_rate, prefill_line
 from autoscaler.simulator.peers.static import Static
 from tests.simulator.peers.looks import blind, look, rows
+from tests.simulator.peers.sinusoid import SHAPE, TODAY, sinusoid
+from tests.simulator.peers.sinusoid import policy as sinusoid_policy
 from tests.simulator.small_fleet import PROFILE, changed
 
 P, D = Role.PREFILL, Role.DECODE
-BEGUN = Pressure(begun=True)
+SETTING = Setting(sinusoid_policy(), SHAPE, TODAY)
 NO_FLOOR = Floor({}, next_s=float("inf"))
 SECONDS = {SloKind.TTFT: 2.0, SloKind.TPOT: 0.03}
 
@@ -68,6 +71,14 @@ def test_hpa_counts_pods_as_kubernetes_does(
     peer = HpaQueue(5.0)
     past = peer.step(seen, peer.begin())[1][P]
     assert past.recommended[-1] == (1000.0, expected)
+
+
+def test_hpa_does_not_shrink_under_load_what_a_quota_keeps_from_being_made() -> None:
+    """6 are asked for and 2 exist: u = 14 / 2 / 5 = 1.4, of 2 pods 2.8, so 3, which are fewer than asked for."""
+    seen = look({P: rows(2, waiting=7), D: rows(1, waiting=5)})
+    fleet = replace(seen.fleet, pools={**seen.fleet.pools, P: replace(seen.fleet.pools[P], desired=6)})
+    peer = HpaQueue(5.0)
+    assert peer.step(replace(seen, fleet=fleet), peer.begin())[1][P].recommended[-1] == (1000.0, 6)
 
 
 def test_llmd_sizes_prefill_by_prompts_in_flight_and_decode_by_kv() -> None:
@@ -178,11 +189,11 @@ def test_dynamo_load_goes_no_lower_than_the_throughput_planner() -> None:
 
 
 def test_arrow_gives_decode_a_replica_once_its_load_has_lasted() -> None:
-    peer = Arrow({P: 3, D: 2}, changed(decode_s=(0.010, 0.001, 0.0)), SECONDS)
+    peer = Arrow(changed(decode_s=(0.010, 0.001, 0.0)), SECONDS)
     # floor 11 ms, SLO 30 ms: 30.9 ms are a load of 1.05; prefill holds nothing
     seen = look({P: rows(3), D: rows(2)}, tpot_s=0.0309)
-    first = peer.step(seen, BEGUN)
-    assert (first[0].flips, first[1]) == ((), Pressure(1000.0, begun=True))
+    first = peer.step(seen, Pressure())
+    assert (first[0].flips, first[1]) == ((), Pressure(1000.0))
     later = look({P: rows(3), D: rows(2)}, tpot_s=0.0309, now=1003.0)
     wishes, memory = peer.step(later, first[1])
     assert wishes.flips == (Flip(P, D, 1),)
@@ -191,25 +202,27 @@ def test_arrow_gives_decode_a_replica_once_its_load_has_lasted() -> None:
 
 
 def test_arrow_gives_prefill_a_replica_when_no_newcomer_would_be_in_time() -> None:
-    peer = Arrow({P: 2, D: 3}, changed(decode_s=(0.010, 0.001, 0.0)), SECONDS)
+    peer = Arrow(changed(decode_s=(0.010, 0.001, 0.0)), SECONDS)
     # each prompt takes 0.6 s: 3 held are 1.8 s, and the newcomer's own make 2.4 > 2.0. Decode: 20 ms is a load of 0.47
     late = look({P: rows(2, waiting=2, running=1), D: rows(3)}, tpot_s=0.02)
-    assert peer.step(late, BEGUN)[0].flips == (Flip(D, P, 1),)
+    assert peer.step(late, Pressure())[0].flips == (Flip(D, P, 1),)
     one_free = look({P: ((2.0, 1.0, 0.0), (1.0, 1.0, 0.0)), D: rows(3)}, tpot_s=0.02)
-    assert peer.step(one_free, BEGUN)[0].flips == ()
+    assert peer.step(one_free, Pressure())[0].flips == ()
 
 
 def test_arrow_never_empties_a_role() -> None:
-    peer = Arrow({P: 1, D: 2}, changed(decode_s=(0.010, 0.001, 0.0)), SECONDS)
+    peer = Arrow(changed(decode_s=(0.010, 0.001, 0.0)), SECONDS)
     seen = look({P: rows(1), D: rows(2)}, tpot_s=0.032)
-    assert peer.step(seen, Pressure(0.0, begun=True))[0].flips == ()
+    assert peer.step(seen, Pressure(0.0))[0].flips == ()
 
 
-def test_arrow_first_asks_for_its_fleet_and_then_keeps_what_it_got() -> None:
-    peer, seen = Arrow({P: 4, D: 4}, PROFILE, SECONDS), look({P: rows(1), D: rows(2)})
-    wishes, memory = peer.step(seen, peer.begin())
-    assert wishes.replicas == {P: 4, D: 4}
-    assert peer.step(seen, memory)[0].replicas == {P: 1, D: 2}
+def test_arrow_waits_until_what_it_flipped_serves() -> None:
+    """Decode asks since 3 s; a resized replica still starts there, which no latency tells of yet."""
+    peer = Arrow(changed(decode_s=(0.010, 0.001, 0.0)), SECONDS)
+    pods = {P: rows(3), D: rows(2)}
+    asked = Pressure(997.0)
+    assert peer.step(look(pods, tpot_s=0.0309, starting={D: 1}), asked) == (Wishes({P: 3, D: 3}), asked)
+    assert peer.step(look(pods, tpot_s=0.0309), asked)[0].flips == (Flip(P, D, 1),)
 
 
 def test_the_catalogue_tunes_peers_to_the_workload() -> None:
@@ -219,7 +232,43 @@ def test_the_catalogue_tunes_peers_to_the_workload() -> None:
     llmd = PEERS["llmd-token-pd"].make(setting, 1.0)
     assert isinstance(llmd, LlmdTokenPd)
     assert (llmd.prompt_tokens_per_s, llmd.wait_s) == pytest.approx((400 / 0.5, 1.5))  # 2 s - 0.4 s of prompt - 0.1 s
-    assert PEERS["static"].make(setting, 1.5) == Static({P: 3, D: 6})
+    assert PEERS["static"].make(setting, 1.5) == Static(PEERS["static"].begins(setting, 1.5)) == Static({P: 3, D: 6})
+    assert PEERS["hpa-queue"].begins(setting, 1.0) == {P: 2, D: 4}
     for entry in PEERS.values():
         assert entry.published in entry.points
         assert entry.points == tuple(sorted(entry.points, reverse=entry.points[0] > entry.points[-1]))
+
+
+def test_the_fleet_that_flips_is_no_smaller_than_the_mean_load_asks_for() -> None:
+    """A prompt of 400 takes 0.5 s; what the laws leave of a replica is what 8 requests/s are divided by. 2 + 4 stand there."""
+    slos = {SloKind.TTFT: Slo(SloKind.TTFT, 2.0, 0.95), SloKind.TPOT: Slo(SloKind.TPOT, 0.03, 0.95)}
+    policy = Policy(Mode.AUTO, slos, dict.fromkeys(Role, PoolLimits(1, 30)), PROFILE)
+    few = Setting(policy, Shape(500, 400, 100), {P: 2, D: 4}, rps=0.1)
+    assert few.carrying(1.0) == {P: 2, D: 4}
+    many = replace(few, rps=8.0)
+    prefill = 8 * 400 / few.law(Sizing.QUEUE).tokens_per_s
+    decode = 8 * 100 / few.law(Sizing.BATCH).tokens_per_s
+    assert many.carrying(1.0) == {P: math.ceil(prefill), D: math.ceil(decode)}
+    assert prefill + decode > 6
+    assert many.carrying(2.0)[P] == math.ceil(2 * prefill)
+    assert many.fleet_of(1.0) == {P: 2, D: 4}
+    full = replace(many, policy=replace(policy, gpu_budget=6))
+    assert full.carrying(1.0) == {P: 2, D: 4}, "the budget is what stands there: nothing can be added"
+
+
+def test_a_standing_fleet_keeps_bounds_and_budget() -> None:
+    slos = {SloKind.TTFT: Slo(SloKind.TTFT, 2.0, 0.95), SloKind.TPOT: Slo(SloKind.TPOT, 0.03, 0.95)}
+    policy = Policy(Mode.AUTO, slos, dict.fromkeys(Role, PoolLimits(1, 9)), PROFILE, gpu_budget=14)
+    setting = Setting(policy, Shape(500, 400, 100), {P: 2, D: 4}, gpus={P: 2, D: 1})
+    assert setting.fleet_of(1.0) == {P: 2, D: 4}
+    assert setting.fleet_of(2.0) == {P: 3, D: 8}  # 4 + 8 are 16 GPUs; both are half busy, and the first gives
+    assert setting.fleet_of(5.0) == {P: 3, D: 8}  # 9 + 9 within the bounds; prefill, less busy, gives until 3 + 8
+
+
+def test_who_reads_the_engines_itself_sees_them_every_5_s_and_at_once_and_others_every_scrape() -> None:
+    late = replace(sinusoid(60.0).scenario, scrape_delay_s=9.0)
+    seen = {name: entry.watched(entry.make(SETTING, entry.published), late) for name, entry in PEERS.items()}
+    for name in ("dynamo-load", "arrow"):
+        assert (seen[name].scrape_s, seen[name].interval_s, seen[name].scrape_delay_s) == (5.0, 5.0, 0.0)
+    assert {(one.scrape_s, one.scrape_delay_s) for one in seen.values()} == {(5.0, 0.0), (15.0, 9.0)}
+    assert (seen["hpa-queue"].interval_s, seen["dynamo-throughput"].interval_s) == (15.0, 180.0)

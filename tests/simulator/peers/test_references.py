@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from autoscaler.core.action import Mode
 from autoscaler.core.capacity import Shape, Slo
@@ -23,6 +25,7 @@ from autoscaler.simulator.peers.trial import Trial, gpu_hours
 from autoscaler.simulator.pools import StartUp
 from autoscaler.simulator.run import Scenario
 from autoscaler.simulator.workload import Request
+from tests.examples import examples
 from tests.simulator.peers.looks import look, rows
 from tests.simulator.small_fleet import KEY, PROFILE, changed
 
@@ -108,7 +111,24 @@ def test_the_oracle_lies_between_the_bound_and_the_best_fixed_fleet() -> None:
     assert found.runs == searched.runs <= 41
     assert found.bound.gpu_hours < gpu_hours(found.score) < gpu_hours(best_static(trial(), 0.99).score)
     assert found.gap == pytest.approx(gpu_hours(found.score) / found.bound.gpu_hours - 1)
-    assert trial().of(found.schedule) == found.score
+    assert trial().of(found.schedule, found.schedule.begins) == found.score
+
+
+@given(rates=st.lists(st.sampled_from((0.5, 1.0, 2.0, 4.0)), min_size=3, max_size=5), start_up_s=st.sampled_from((15.0, 60.0)))
+@example(rates=[4.0, 4.0, 4.0], start_up_s=60.0)  # who begins with one of each has missed a third when the first others serve
+@example(rates=[0.5, 0.5, 4.0, 0.5], start_up_s=60.0)
+@examples(2)
+def test_the_oracle_is_never_dearer_than_the_best_fixed_fleet_nor_misses_more(rates: list[float], start_up_s: float) -> None:
+    times = [block * 30.0 + at / rate for block, rate in enumerate(rates) for at in range(int(30 * rate))]
+    requests = [Request(at, arrival_s, 400, 0, 40) for at, arrival_s in enumerate(times)]
+    loaded = replace(trial(), requests=requests, until_s=30.0 * len(rates))
+    loaded.scenario = replace(loaded.scenario, fleet=replace(loaded.scenario.fleet, start_up=StartUp(start_up_s, 0.0)))
+    fixed = best_static(loaded, 0.99)
+    found = oracle(loaded, fixed.replicas, 0.99, interval_s=15.0, most_runs=8)
+    assert found.feasible >= fixed.feasible
+    if fixed.feasible:
+        assert gpu_hours(found.score) <= gpu_hours(fixed.score)
+    assert (found.score.attainment or 0.0) >= min(0.99, fixed.score.attainment or 0.0)
 
 
 def test_an_oracle_that_cannot_hold_says_so() -> None:
@@ -122,7 +142,21 @@ def test_a_run_that_is_lost_ends_early_and_one_that_holds_is_the_whole() -> None
     assert trial().holds(Static(one), 0.99, one) is None
     held = trial().holds(Static(three), 0.99, three)
     assert held is not None
-    assert held.score() == trial().foreseen(Static(three), three).score()
+    whole = trial().foreseen(Static(three), three)
+    assert (held.score(), held.serving, held.moving) == (whole.score(), whole.serving, whole.moving)
+
+
+def test_a_run_is_looked_at_once_a_step_and_at_its_end_however_it_is_played() -> None:
+    """180 s in steps of 50: at 50, 100, 150 and 180 s. Two more are asked for at 60 s, and serve 15 s later."""
+    grown = Schedule(60.0, {P: (1, 3, 3), D: (1, 1, 1)})
+    slow = trial()
+    slow.step_s = 50.0
+    played = slow.foreseen(grown, grown.begins)
+    assert (played.serving[P], played.moving[P]) == ([1, 3, 3, 3], [0, 0, 0, 0])
+    slow.step_s = 65.0
+    held = slow.holds(grown, 0.0, grown.begins)
+    assert held is not None
+    assert (held.serving[P], held.moving[P]) == ([1, 3, 3], [2, 0, 0])
 
 
 def test_more_than_the_budget_is_never_drafted_and_whoever_is_less_busy_gives() -> None:
