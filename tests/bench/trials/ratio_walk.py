@@ -10,8 +10,12 @@ phase best) and flips by driver, so that what differs is the driver alone:
     label     at once (flips.py LABEL)       switch   20 s, once idle (ENGINE_SWITCH)
     cold      one replica goes, another starts and takes 300 s (PairedResize)
 
-    rare      a flip where the best split changes, and no other
-    restless  35 flips: after the right one of each phase one step away, back, away and back, 4 minutes apart
+    rare      3 flips: where the best split changes, and no other
+    uneasy    19: after the right one of each phase one step away and back, 4 minutes apart
+    restless  35: the same twice in each phase, about as many moves as that planner made
+
+The published order, in place >= fixed >> cold, is that of so many moves, and is held against no fewer: three cold flips at
+the right moments cost less than the wrong split does, so they are only asked to be no better than those of 20 s.
 
 Six replicas have the built-in profile `splitwise-2024-llama-2-70b-h100-tp8`, at which 4P2D is right at the published
 rates; these are multiplied by 1.1, the first step of 0.05 at which the flood of the second phase asks for 5P1D, as
@@ -22,6 +26,7 @@ refused requests there, and engines that do both roles at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from random import Random
 from statistics import fmean
 
@@ -42,6 +47,8 @@ PHASES = topology_walk(PHASE_S)
 LENGTH_S = PHASE_S * len(PHASES)
 DRIVERS: Mapping[str, Driver] = {"label": LABEL, "switch": ENGINE_SWITCH, "cold": PairedResize()}
 FAR = 0.10  # of attainment: what ">>" is taken to mean
+
+ROUNDS: Mapping[str, int] = {"rare": 0, "uneasy": 1, "restless": 2}  # away and back so often in each phase
 
 Step = tuple[float, int]  # from this second on, so many replicas for prefill
 
@@ -94,18 +101,20 @@ def best_splits(fixed: Mapping[int, Sequence[float]]) -> list[int]:
     return path
 
 
-def rare(path: Sequence[int]) -> list[Step]:
-    """The best split of each phase from its begin on."""
-    return [(phase * PHASE_S, prefill) for phase, prefill in enumerate(path)]
-
-
-def restless(path: Sequence[int]) -> list[Step]:
-    """The same, and one step away and back twice in each phase: towards the middle, where both roles keep replicas."""
+def script(path: Sequence[int], rounds: int) -> list[Step]:
+    """The best split of each phase from its begin on, and `rounds` times one step away and back: towards the middle, where
+    both roles keep replicas.
+    """
     steps = []
-    for begin_s, prefill in rare(path):
+    for phase, prefill in enumerate(path):
         other = prefill - 1 if prefill > ENGINES / 2 else prefill + 1
-        steps += [(begin_s + turn * STEP_S, other if turn % 2 else prefill) for turn in range(5)]
+        steps += [(phase * PHASE_S + turn * STEP_S, other if turn % 2 else prefill) for turn in range(2 * rounds + 1)]
     return steps
+
+
+def flips(steps: Sequence[Step]) -> int:
+    """How often a replica changes its role."""
+    return sum(abs(after - before) for (_, before), (_, after) in pairwise(steps))
 
 
 def whole(phases: Sequence[float]) -> float:
@@ -119,31 +128,42 @@ def average(runs: Sequence[Sequence[float]]) -> list[float]:
 
 
 def trial(seeds: Sequence[int] = (1, 2)) -> Iterator[Finding]:
-    """Five fixed splits and two scripts by three drivers, over these seeds."""
+    """Five fixed splits and three scripts by three drivers, over these seeds."""
     splits = range(1, ENGINES)
     fixed = {prefill: average([played([(0.0, prefill)], LABEL, seed) for seed in seeds]) for prefill in splits}
     path = best_splits(fixed)
     best = max(fixed.values(), key=whole)
-    scripts = {"rare": rare(path), "restless": restless(path)}
+    scripts = {how: script(path, rounds) for how, rounds in ROUNDS.items()}
     flipped = {
-        (how, name): average([played(script, driver, seed) for seed in seeds])
-        for how, script in scripts.items()
+        (how, name): average([played(steps, driver, seed) for seed in seeds])
+        for how, steps in scripts.items()
         for name, driver in DRIVERS.items()
     }
     shares = {key: whole(phases) for key, phases in flipped.items()}
-    yield from _checks(whole(best), shares)
+    counts = {how: flips(steps) for how, steps in scripts.items()}
+    yield from _checks(whole(best), shares, counts)
+    lines = [Series(name, [(count, shares[how, name]) for how, count in counts.items()]) for name in DRIVERS]
+    lines.append(Series("fixed split", [(count, whole(best)) for count in counts.values()]))
+    note = "Few cold flips beat the best fixed split, many lose to it; those in place beat it at all three."
+    yield Curve("walk-flips", "Attainment on the walk by number of flips", "flips in 160 minutes", "share", lines, note)
+    splits_told = ", ".join(f"{prefill}P{ENGINES - prefill}D" for prefill in path)
     for how in scripts:
-        lines = {"fixed split": best, **{name: flipped[how, name] for name in DRIVERS}}
-        series = [Series(name, list(enumerate(phases, 1))) for name, phases in lines.items()]
-        note = "Best split by phase: " + ", ".join(f"{prefill}P{ENGINES - prefill}D" for prefill in path) + "."
-        yield Curve(f"walk-{how}", f"Attainment on the walk, {how} flips", "phase", "share", series, note)
+        by_phase = {"fixed split": best, **{name: flipped[how, name] for name in DRIVERS}}
+        lines = [Series(name, list(enumerate(phases, 1))) for name, phases in by_phase.items()]
+        note = f"Best split by phase: {splits_told}."
+        yield Curve(f"walk-{how}", f"Attainment on the walk, {counts[how]} flips", "phase", "share", lines, note)
 
 
-def _checks(fixed: float, shares: Mapping[tuple[str, str], float]) -> Iterator[Check]:
-    for how in ("rare", "restless"):
-        claim = f"attainment with {how} flips by label, against the best fixed split's (published: 0.934)"
-        yield Check(f"walk_{how}_label", claim, shares[how, "label"], fixed, rule=Rule.AT_LEAST, published=0.985)
-        claim = f"attainment with {how} flips of 20 s, against the best fixed split's"
+def _checks(fixed: float, shares: Mapping[tuple[str, str], float], counts: Mapping[str, int]) -> Iterator[Check]:
+    for how, count in counts.items():
+        published = 0.985 if how == "restless" else None
+        claim = f"attainment with {count} flips by label; at least the best fixed split's (published: 0.934)"
+        yield Check(f"walk_{how}_label", claim, shares[how, "label"], fixed, rule=Rule.AT_LEAST, published=published)
+        claim = f"attainment with {count} flips of 20 s; at least the best fixed split's"
         yield Check(f"walk_{how}_switch", claim, shares[how, "switch"], fixed, rule=Rule.AT_LEAST)
-        claim = f"attainment with {how} cold flips of 300 s, against the best fixed split's less {FAR:g}"
-        yield Check(f"walk_{how}_cold", claim, shares[how, "cold"], fixed - FAR, rule=Rule.AT_MOST, published=0.547)
+    most = {"rare": shares["rare", "switch"], "uneasy": fixed, "restless": fixed - FAR}
+    than = {"rare": "that of flips of 20 s", "uneasy": "the best fixed split's", "restless": f"that less {FAR:g}"}
+    for how, count in counts.items():
+        claim = f"attainment with {count} cold flips of 300 s; at most {than[how]}"
+        published = 0.547 if how == "restless" else None
+        yield Check(f"walk_{how}_cold", claim, shares[how, "cold"], most[how], rule=Rule.AT_MOST, published=published)
