@@ -56,11 +56,11 @@ def test_what_is_no_duration_is_refused_by_name_and_value(written: str) -> None:
         ({"since": "1h", "until": "2h"}, (999_989_220, 999_992_820, 60)),
         ({"since": "1h", "until": "2001-09-09T01:00Z"}, (999_993_600, 999_997_200, 60)),
         ({"since": "1h", "until": "2001-09-09T01:00"}, (999_993_600, 999_997_200, 60)),
-        ({"since": "1h", "until": "2101-01-01"}, (999_996_420, 1_000_000_020, 60)),
+        ({"since": "1h", "until": "2001-09-09T01:47:10Z"}, (999_996_420, 1_000_000_020, 60)),
         ({"since": "1h", "step": "10m"}, (999_996_000, 999_999_600, 600)),
         ({"since": "30d"}, (997_407_900, 999_999_900, 300)),
     ],
-    ids=["from now", "until two hours ago", "until a moment", "UTC without a zone", "not the future", "steps", "a long time"],
+    ids=["from now", "until two hours ago", "until a moment", "UTC without a zone", "until this second", "steps", "a long time"],
 )
 def test_the_span_ends_on_a_whole_step(options: dict[str, str], expected: tuple[int, int, int]) -> None:
     span = command._span(policy(), options["since"], options.get("until"), options.get("step"), NOW_S)
@@ -75,6 +75,8 @@ def test_the_span_ends_on_a_whole_step(options: dict[str, str], expected: tuple[
         ({"step": "30s"}, r"^--step 30s: must be >= 60 s, 4 x spec\.metrics\.scrapeIntervalSeconds 15"),
         ({"step": "2h"}, r"^--since 1h: is shorter than one step of 7200 s$"),
         ({"since": "9999w"}, r'^--since "9999w": begins before 1970$'),
+        ({"until": "9999w"}, r'^--since "1h" --until "9999w": begins before 1970$'),
+        ({"until": "2999-01-01"}, r'^--until "2999-01-01" is yet to come: a past ends at 20..-.*Z, which is now, at the latest$'),
         ({"pods": ("chat=x",)}, r'^--pods "chat=x": must be ROLE=\.\.\. \(roles: prefill, decode\)$'),
         ({"pods": ("prefill",)}, r'^--pods "prefill": must be ROLE='),
         ({"replicas": ("decode=0",)}, r'^--replicas "0" is no count of replicas \(allowed: 1\.\.1000\)$'),
@@ -117,10 +119,10 @@ def test_a_targets_pods_are_known_by_their_names(target: dict[str, str], own: li
     assert not [name for name in others if pattern.fullmatch(name)]
 
 
-def test_the_difference_is_told_in_points_and_gpu_hours() -> None:
-    was = {"attainment": 0.95, "gpu_hours": 100.0, "actions": 2}
-    would = {"attainment": 0.99, "gpu_hours": 80.0, "actions": 31}
+def test_the_difference_is_told_in_points_gpu_hours_and_gpus() -> None:
+    was = {"attainment": 0.95, "gpu_hours": 100.0, "gpus": 10.0, "actions": 2}
+    would = {"attainment": 0.99, "gpu_hours": 80.0, "gpus": 8.0, "actions": 31}
     assert difference(was, would) == (
-        "Under the policy +4.00 points of the requests would have been met in time, for -20.00 GPU-hours (-20.0%) "
-        "and with 31 scalings instead of 2."
+        "Under the policy +4.00 points of the requests would have been met in time, for -20.00 GPU-hours (-20.0%): "
+        "8.0 GPUs on average instead of 10.0, and 31 scalings instead of 2."
     )

@@ -53,8 +53,9 @@ def no_shared_data(monkeypatch: pytest.MonkeyPatch) -> None:
 def comparing(file: Path) -> Play:
     def play(**changed: Any) -> None:
         usual = {
-            "scenarios": (), "scenarios_file": file, "traces": None, "kept": False, "policy": None, "peers": (), "sweep": False,
-            "references": False, "attainment": 0.9, "length_s": 300.0, "seed": 1, "jobs": 1, "report": None, "as_json": True,
+            "scenarios": (), "scenarios_file": file, "traces": None, "skip_bad_rows": False, "kept": False, "policy": None,
+            "peers": (), "sweep": False, "references": False, "attainment": 0.9, "length_s": 300.0, "seed": 1, "jobs": 1,
+            "report": None, "as_json": True,
         }  # fmt: skip
         compare(**{**usual, **changed})
 
@@ -66,7 +67,8 @@ def simulating(file: Path) -> Play:
     def play(**changed: Any) -> None:
         usual = {
             "scenario": "waves", "trace": None, "policy": None, "peer": None, "headroom": None, "rate": 1.0, "start_up_s": 60.0,
-            "length_s": 300.0, "attainment": 0.9, "seed": 1, "scenarios_file": file, "traces": None, "as_json": True,
+            "length_s": 300.0, "attainment": 0.9, "seed": 1, "scenarios_file": file, "traces": None, "skip_bad_rows": False,
+            "as_json": True,
         }  # fmt: skip
         simulate(**{**usual, **changed})
 
@@ -107,26 +109,49 @@ def test_processes_give_what_one_gives(comparing: Play, capsys: pytest.CaptureFi
 def test_the_report_stands_alone_and_holds_every_run(comparing: Play, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "r.html"
     comparing(scenarios=("jump",), peers=("static", "hpa-queue"), sweep=True, references=True, attainment=0.45, report=path)
-    rows = json.loads(capsys.readouterr().out)["runs"]
-    text = path.read_text()
+    told = json.loads(capsys.readouterr().out)
+    rows, costs, text = told["runs"], told["costs"]["jump@30s"], path.read_text()
     assert not re.search(r"<script|<link|<img|https?:|url\(", text)
     drawings = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL)]
-    dots = [dot for drawing in drawings for dot in drawing.iter("circle")]
-    assert len(dots) == sum(row["score"] is not None for row in rows) == 3 * 5 + 3
+    marks = [mark for drawing in drawings for mark in drawing.iter("path") if mark.get("class") == "mark"]
+    assert len(marks) == sum(row["score"] is not None for row in rows) == 3 * 5 + 3
     assert len(drawings) == 1 + 3 + 3  # the frontier, a timeline for each policy as published and each reference that plays
     bound = next(row for row in rows if row["policy"] == "lower-bound")
     assert all(bound["gpu_hours"] <= row["gpu_hours"] for row in rows if row["reaches"])
-    for told in ("What this does not tell", "Glossary", "How to read the pictures", "Who won", "To make it again"):
-        assert told in text
-    assert "<th>recovery</th>" in text
+    for words in ("What this does not tell", "Glossary", "How to read the tables and pictures", "Who won", "To make it again"):
+        assert words in text
+    assert ">recovery</abbr></th>" in text
+    hours, cheapest = min((costs[name]["gpu_hours"], name) for name in ("static", "hpa-queue", "pd-autoscaler"))
+    assert f"The cheapest to reach 45.0%, at the best point of its line: {cheapest} with {hours:.2f} GPU-hours; next" in text
     reached = [row["gpu_hours"] for row in rows if row["reaches"] and row["published_point"] and row["headroom"] is not None]
     assert set(re.findall(r"<td class=win>(.*?)</td>", text)) == {f"{min(reached):.2f}"}
-    assert set(re.findall(r'href="#([^"]+)"', text)) == {"jump@30s"} <= set(re.findall(r'id="([^"]+)"', text))
+    assert set(re.findall(r'href="#([^"]+)"', text)) == {"jump@30s", "glossary"} <= set(re.findall(r'id="([^"]+)"', text))
 
 
 def test_a_pattern_means_every_scenario_it_fits(comparing: Play, capsys: pytest.CaptureFixture[str]) -> None:
     comparing(scenarios=("w*", "*@30s", "waves"), peers=("static",), length_s=60.0)
     assert list(json.loads(capsys.readouterr().out)["scenarios"]) == ["waves@30s", "jump@30s"]
+
+
+def test_a_disk_that_is_full_in_the_end_costs_the_report_and_not_the_results(
+    comparing: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, page: str) -> None:
+        raise Refusal(f"--report {path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr("autoscaler.commands.compare.write_page", full)
+    with pytest.raises(Refusal, match="No space left on device"):
+        comparing(scenarios=("waves",), peers=("static",), length_s=60.0, report=tmp_path / "r.html")
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 2
+
+
+@pytest.mark.parametrize(("patterns", "told"), [(("*",), 1), (("waves",), 0)])
+def test_what_a_pattern_means_and_cannot_be_played_is_told(
+    comparing: Play, capsys: pytest.CaptureFixture[str], patterns: tuple[str, ...], told: int
+) -> None:
+    comparing(scenarios=patterns, peers=("static",), length_s=60.0)
+    said = capsys.readouterr()
+    assert said.err.count("absent: left out") == len(json.loads(said.out)["left_out"]) == told
 
 
 def test_the_trial_of_the_simulator_goes_into_the_report(comparing: Play, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
@@ -63,7 +64,8 @@ def test_every_series_is_drawn_inside_its_plot() -> None:
     (plot,) = tree(printed()).iter("svg")
     lines = [line.get("points", "").split() for line in plot.iter("polyline")]
     assert [len(line) for line in lines] == [2]
-    dots = [(float(dot.get("cx", "nan")), float(dot.get("cy", "nan"))) for dot in plot.iter("circle")]
+    placed = [re.findall(r"[\d.]+", mark.get("transform", "")) for mark in plot.iter("path") if mark.get("class") == "mark"]
+    dots = [(float(x), float(y)) for x, y in placed]
     assert len(dots) == 3
     assert all(0 <= x <= float(plot.get("width", 0)) and 0 <= y <= float(plot.get("height", 0)) for x, y in dots)
     assert dots[1][1] < dots[0][1], "more is higher up"

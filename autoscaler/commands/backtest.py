@@ -19,10 +19,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 from autoscaler.adapters.prometheus.history import Inquiry
 from autoscaler.adapters.prometheus.ranges import RangeClient, Span
-from autoscaler.commands.hindsight import Hindsight, told
+from autoscaler.commands.hindsight import Grid, Hindsight, told
+from autoscaler.commands.hindsight_page import page
+from autoscaler.commands.page_file import refuse_unwritable, write_page
 from autoscaler.commands.wiring import endpoint
 from autoscaler.core.fleet import Role
 from autoscaler.policy import Document
@@ -62,8 +66,7 @@ def backtest(
     span = _span(document, since, until, step, time.time())
     constant = {role: _count(text) for role, text in _by_role("--replicas", replicas).items()}
     patterns = {role: pattern_of(pool.target) for role, pool in document.spec.pools.items()} | _by_role("--pods", pods)
-    if report is not None and not report.parent.is_dir():
-        raise Refusal(f"--report {report}: there is no folder {report.parent}")
+    refuse_unwritable(report)
     client = RangeClient(endpoint(prometheus, headers, token_file, ca_file, query_timeout_s))
     fleet = managed(document)
     gpus = {role: pool.gpus_per_replica for role, pool in document.spec.pools.items()}
@@ -81,14 +84,29 @@ def backtest(
 
 
 def _tell(hindsight: Hindsight, report: Path | None, as_json: bool) -> None:
-    if report is not None:
-        _write(report, hindsight)
+    try:
+        if report is not None:
+            write_page(report, page(hindsight))
+    finally:  # what was found is told, even where a disk is full by now
+        _print(hindsight, as_json)
+
+
+def _print(hindsight: Hindsight, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(hindsight.document(), indent=2))
         return
     console = Console(width=None if Console().is_terminal else 140)
     for part in told(hindsight):
-        console.print(part)
+        console.print(_table(part) if isinstance(part, Grid) else Text(part))
+
+
+def _table(grid: Grid) -> Table:
+    table = Table(title=grid.title, title_justify="left")
+    for at, heading in enumerate(grid.headings):
+        table.add_column(heading, justify="right" if at else "left", no_wrap=True)
+    for row in grid.rows:
+        table.add_row(*row)
+    return table
 
 
 def seconds(name: str, text: str) -> int:
@@ -120,7 +138,7 @@ def _only(policy: Path) -> Document:
 def _span(document: Document, since: str, until: str | None, step: str | None, now_s: float) -> Span:
     """Steps begin at multiples of their length, so that two back-tests of one day ask for the same points."""
     scrape_s, since_s = document.spec.metrics.scrape_interval_seconds, seconds("--since", since)
-    end_s = now_s if until is None else min(now_s, _moment(until, now_s))
+    end_s = now_s if until is None else _moment(until, now_s)
     if step is None:
         least_s = max(SCRAPES_PER_WINDOW * scrape_s, since_s / USUAL_STEPS)
         step_s = -int(-least_s // USUAL_STEP_S) * USUAL_STEP_S
@@ -132,12 +150,13 @@ def _span(document: Document, since: str, until: str | None, step: str | None, n
     last_s = int(end_s // step_s) * step_s
     first_s = last_s - since_s // step_s * step_s
     if first_s < 0:
-        raise Refusal(f'--since "{since}": begins before 1970')
+        ending = "" if until is None else f' --until "{until}"'
+        raise Refusal(f'--since "{since}"{ending}: begins before 1970')
     return Span(first_s, last_s, step_s)
 
 
 def _moment(text: str, now_s: float) -> float:
-    """A time as ISO 8601 has it (UTC where it names no zone), or a duration ago."""
+    """A time as ISO 8601 has it (UTC where it names no zone), or a duration ago. Refusal for none, and for one yet to come."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -145,7 +164,11 @@ def _moment(text: str, now_s: float) -> float:
             return now_s - seconds("--until", text)
         except Refusal:
             raise Refusal(f'--until "{text}" is neither a time (2026-11-20T18:00Z) nor a duration ago (12h)') from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    at_s = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if at_s > now_s:
+        now = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%dT%H:%MZ")
+        raise Refusal(f'--until "{text}" is yet to come: a past ends at {now}, which is now, at the latest')
+    return at_s
 
 
 def _by_role(option: str, pairs: tuple[str, ...]) -> dict[Role, str]:
@@ -170,13 +193,3 @@ def _progress() -> Iterator[Progress]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         yield progress
-
-
-def _write(path: Path, hindsight: Hindsight) -> None:
-    from autoscaler.commands.hindsight_page import page  # only where a report is asked for
-
-    try:
-        path.write_text(page(hindsight), encoding="utf-8")
-    except OSError as error:
-        raise Refusal(f"--report {path}: cannot be written: {error.strerror or error}") from None
-    click.echo(f"report: {path}", err=True)

@@ -18,9 +18,11 @@ import click
 from rich.console import Console
 
 from autoscaler.commands.comparison_json import document
+from autoscaler.commands.comparison_page import page
+from autoscaler.commands.page_file import refuse_unwritable, write_page
 from autoscaler.commands.playing import played, tell_lost
 from autoscaler.commands.setting import Setting
-from autoscaler.commands.simulate import folder_of, known_peers, tuning_of
+from autoscaler.commands.simulate import folder_of, known_peers, skipped_of, tuning_of
 from autoscaler.commands.standings import by_scenario, cost_table, swept, table
 from autoscaler.refusal import Refusal
 from autoscaler.simulator.contenders import Job, field_of
@@ -34,6 +36,7 @@ def compare(
     scenarios: tuple[str, ...],
     scenarios_file: Path | None,
     traces: Path | None,
+    skip_bad_rows: bool,
     kept: bool,
     policy: Path | None,
     peers: tuple[str, ...],
@@ -48,24 +51,27 @@ def compare(
     trial: Path | None = None,
 ) -> None:
     """Play all, then tell. Raises Refusal on bad input; ends with exit code 1 if a run was lost by a fault of ours."""
-    _refuse_unwritable(report)
+    refuse_unwritable(report)
     section = _section(trial, report)
-    cases = load_cases(folder_of(traces), scenarios_file or BUILT_IN, kept=kept)
+    cases = load_cases(folder_of(traces), scenarios_file or BUILT_IN, kept=kept, lenient=skip_bad_rows)
     field = field_of(tuning_of(policy), known_peers(peers), sweep=sweep, references=references)
     chosen = [cut(case, length_s) for case in _chosen(cases, scenarios)]
-    left_out = () if scenarios else cases.left_out
-    for line in left_out:
+    left_out = tuple(line for line in cases.left_out if not scenarios or any(_left_out(line, pattern) for pattern in scenarios))
+    skipped = skipped_of(chosen)
+    for line in (*left_out, *skipped):
         click.echo(line, err=True)
     if not chosen:
         raise Refusal("compare: no scenario is left to be played")
     runs = played([Job(case, one, seed, attainment) for case in chosen for one in field], jobs or _cores())
-    results, setting = settled(runs), Setting(attainment, seed, _typed(), left_out, section)
-    if report is not None:
-        _write(report, results, chosen, setting)
-    if as_json:
-        click.echo(json.dumps(document(results, chosen, setting), indent=2))
-    else:
-        _print(results, attainment)
+    results, setting = settled(runs), Setting(attainment, seed, _typed(), left_out, section, skipped)
+    try:
+        if report is not None:
+            write_page(report, page(results, chosen, setting))
+    finally:  # what minutes of simulation found is told, even where a disk is full by now
+        if as_json:
+            click.echo(json.dumps(document(results, chosen, setting), indent=2))
+        else:
+            _print(results, attainment)
     tell_lost(results)
 
 
@@ -101,19 +107,18 @@ def _meant(cases: Cases, pattern: str) -> Sequence[Case]:
     found = [case for case in cases.ready if any(fnmatchcase(name, pattern) for name in _names(case))]
     if not found:
         for line in cases.left_out:
-            if fnmatchcase(line.partition(":")[0], pattern.partition("@")[0]):
+            if _left_out(line, pattern):
                 raise Refusal(line)
     return found or cases.named(pattern)
 
 
+def _left_out(line: str, pattern: str) -> bool:
+    """Whether this line is about a scenario that the pattern means."""
+    return fnmatchcase(line.partition(":")[0], pattern.partition("@")[0])
+
+
 def _names(case: Case) -> tuple[str, str]:
     return case.name, case.name.partition("@")[0]
-
-
-def _refuse_unwritable(report: Path | None) -> None:
-    """Minutes of simulation must not end at a folder that is not there."""
-    if report is not None and not report.parent.is_dir():
-        raise Refusal(f"--report {report}: there is no folder {report.parent}")
 
 
 def _section(trial: Path | None, report: Path | None) -> str:
@@ -136,13 +141,3 @@ def _section(trial: Path | None, report: Path | None) -> str:
         return section(told)
     except Refusal as refusal:
         raise Refusal(f"--trial {trial}: {refusal}") from None
-
-
-def _write(path: Path, results: Sequence[Result], cases: Sequence[Case], setting: Setting) -> None:
-    from autoscaler.commands.comparison_page import page  # only where a report is asked for
-
-    try:
-        path.write_text(page(results, cases, setting), encoding="utf-8")
-    except OSError as error:
-        raise Refusal(f"--report {path}: cannot be written: {error.strerror or error}") from None
-    click.echo(f"report: {path}", err=True)

@@ -4,8 +4,9 @@
 
     version, seed, attainment   of this program; of the random numbers; the required share of offered requests, 0..1
     command                     what was typed
-    left_out                    lines about scenarios that could not be played
-    scenarios                   name -> mark, durationSeconds, startUpSeconds, budgetGpus, slo, pools, infeasible ("" or why)
+    left_out, skipped           lines about scenarios that could not be played, and about traces of which rows were left out
+    scenarios                   name -> mark, durationSeconds, startUpSeconds, budgetGpus, slo, pools, conditions (as written),
+                                infeasible ("" or why), reachable (the most that a fleet of any size could attain, 0..1)
     runs                        in order of merit per scenario, each with
         scenario, policy        who played where
         headroom                its knob, null for a reference; published_point: whether that is its published setting
@@ -15,6 +16,7 @@
         recovery                shifts, recovered, worst_s; null where nothing shifts
         timeline                step_s, offered_rps, serving and moving by role; null where nothing was played
         note, lost              words; whether it came to nothing by a fault that is not the user's
+        infeasible, reachable   as of its scenario
     costs                       scenario -> policy -> gpu_hours at `attainment` along its line, kind, nearest (frontiers.py)
 
 Keys are added, never taken away. Times in seconds, rates per second, tokens and GPUs as counts.
@@ -43,6 +45,7 @@ def document(results: Sequence[Result], cases: Sequence[Case], played: Setting) 
         "seed": played.seed,
         "attainment": played.attainment,
         "left_out": list(played.left_out),
+        "skipped": list(played.skipped),
         "scenarios": {case.name: _case(case, rankings.get(case.name, [])) for case in cases},
         "runs": runs(results, played.attainment),
         "costs": {
@@ -64,6 +67,7 @@ def _case(case: Case, ranking: Sequence[Result]) -> dict[str, Any]:
         "durationSeconds": case.duration_s,
         "startUpSeconds": fleet.start_up.median_s,
         "budgetGpus": case.budget_gpus,
+        "conditions": dict(case.hardships),
         "profile": fleet.profile.name,
         "slo": {
             kind.value: {"seconds": slo.threshold_s, "percentile": 100 * slo.quantile} for kind, slo in case.scenario.slos.items()
@@ -78,6 +82,7 @@ def _case(case: Case, ranking: Sequence[Result]) -> dict[str, Any]:
             for role, pool in fleet.pools.items()
         },
         "infeasible": next((one.infeasible for one in ranking if one.infeasible), ""),
+        "reachable": next((one.reachable for one in ranking if one.reachable is not None), None),
     }
 
 
@@ -94,4 +99,6 @@ def _entry(result: Result, attainment: float) -> dict[str, Any]:
         "timeline": asdict(result.timeline) if result.timeline else None,
         "note": result.note,
         "lost": result.lost,
+        "infeasible": result.infeasible,
+        "reachable": result.reachable,
     }

@@ -8,7 +8,7 @@ PLAYED = """
 <p class="lead">A large language model can be served by two pools of GPUs: one reads the prompts (<b>prefill</b>), one writes the
 answers (<b>decode</b>). Traffic moves, GPUs cost money, and a new copy of the model takes minutes to start. An
 <b>autoscaler</b> decides, again and again, how many copies (<b>replicas</b>) of each pool run. This report lets {policies}
-autoscalers play the same {scenarios} {situations} in a simulator and asks of each: did the users get their answers in time, and
+autoscalers play {situations} in a simulator and asks of each: did the users get their answers in time, and
 for how many GPU-hours?</p>
 <ul>
 <li><b>Attainment</b>: of all requests that users sent, the share answered as promised: the first word in time (TTFT) and the
@@ -30,11 +30,15 @@ autoscaler{point}. <b>A number in plain ink is the GPU-hours of
 somebody who reached {attainment}</b>, the cheapest of them marked. <span class="below">A grey share is the attainment of
 somebody who did not.</span> A dash: nothing was played, the section says why. The name leads to the section.</p>"""
 HOW = """
-<h2 id="how">How to read the pictures</h2>
-<p><b>The plot of attainment against GPU-hours.</b> Each dot is one whole run: up is better, left is cheaper, and the axis is
-stretched towards 100 %. An autoscaler has one knob for how generous it is; where it was played at several settings its dots are
-joined, and <b>one autoscaler is better than another where its line runs above and to the left</b>. The dashed level line is the
-required attainment, the dotted upright line the lower bound. Point at a dot to see whose it is.</p>
+<h2 id="how">How to read the tables and pictures</h2>
+<p><b>The table of a situation</b> has one line for each run: first those that reached the required attainment, the cheapest
+first, then the others in grey. Point at a heading, or look into the <a href="#glossary">glossary</a>, to learn what it means.
+<b>Headroom</b> in bold is the setting that an autoscaler was published with.</p>
+<p><b>The plot of attainment against GPU-hours.</b> Each mark is one whole run: up is better, left is cheaper, and the axis is
+stretched towards 100 %. An autoscaler has one knob for how generous it is; where it was played at several settings its marks are
+joined, and <b>one autoscaler is better than another where its line runs above and to the left</b>. Each has a mark of its own,
+named above the plot. The dashed level line is the
+required attainment, the dotted upright line the lower bound. Point at a mark to see its setting and figures.</p>
 <p><b>The small pictures</b> show one run over time: grey is the load in requests per second, the lines are the replicas
 ({roles}) that serve, the pale lines those that start or empty too. A good autoscaler's lines follow the grey shape, a little
 ahead of it.</p>
@@ -44,15 +48,31 @@ such cost.</p>
 """
 LIMITS = """
 <h2 id="limits">What this does not tell</h2>
-<p>Times come from formulas fitted to published measurements, not from a GPU here. The simulator does not cut prompts into chunks
-and computes one prompt at a time in each prefill replica. In these situations no machine breaks, none is missing, clients do not
-send again, and each replica has its network to itself. Taking a decision is taken to cost no time. One random seed was played, so
-differences of a few parts in a hundred mean little. The oracle and the best fixed fleet are searched for, so a cheaper one may
-exist.</p>
+<p>Times come from formulas fitted to published measurements, not from a GPU here. The simulator does not cut prompts into
+chunks and computes one prompt at a time in each prefill replica. Where a situation tells no conditions, no machine breaks, none
+is missing, nobody is turned away, clients do not send again, and each replica has its network to itself. Taking a decision is
+taken to cost no time. One random seed was played, so differences of a few parts in a hundred mean little. The oracle and the
+best fixed fleet are searched for, so a cheaper one may exist.</p>
 """
+# The columns of a situation's table, and where the glossary tells of them.
+COLUMNS = {
+    "headroom": "headroom",
+    "attainment": "attainment",
+    "GPU-hours": "GPU-hours",
+    "goodput/s": "goodput",
+    "rejected": "rejected",
+    "failed": "failed",
+    "wasted": "wasted",
+    "actions": "actions",
+    "flips": "flip",
+    "reversals": "reversals",
+    "recovery": "recovery",
+}
 GLOSSARY = {
     "actions": "how often a pool was told to grow or shrink",
     "attainment": "share of the offered requests that were answered as promised",
+    "best-static": "a reference: the cheapest fleet of a fixed size that reaches the required attainment, found by trying",
+    "clairvoyant-flipper": "a reference: a fleet of fixed size, at every moment split between the pools in the best way",
     "decode": "writing the answer, one token after the other; its speed is what users see as reading speed (TPOT)",
     "failed": "requests lost with a replica, whose client gave up",
     "flip": "a replica changes its pool: from prefill to decode, or back",
@@ -61,6 +81,9 @@ GLOSSARY = {
     "goodput": "requests answered as promised, per second",
     "GPU-hours": "GPUs held, times how long, from the request for a replica until it is gone",
     "headroom": "the value of an autoscaler's one knob; what it means is listed under Knobs",
+    "lower-bound": "a reference: the GPU time of the work itself, without waiting or starting; nobody can be cheaper",
+    "oracle": "a reference: the cheapest plan found by somebody who knows all traffic beforehand, under everybody's delays",
+    "peer": "another project's autoscaler, rebuilt here from what was published about it",
     "policy": "an autoscaler's rule, or a reference's plan",
     "prefill": "reading the prompt, up to the first token; its waiting time is most of TTFT",
     "promise, SLO": "what users were promised: TTFT and TPOT at most so many seconds",

@@ -1,6 +1,6 @@
 """What does a back-test say, in which order, and how sure is it of itself?
 
-First the two runs side by side and what is different between them. Then the check: the latencies of the replay as it was
+First what is different between the two runs, and both side by side. Then the check: the latencies of the replay as it was
 beside those that were recorded, since a model that does not reproduce the past says nothing about another one. Then, one by
 one, everything that nobody recorded and that was assumed instead, with the share of the past it concerns.
 """
@@ -13,20 +13,40 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from autoscaler.adapters.prometheus.history import History
 from autoscaler.core.capacity import Slo
-from autoscaler.core.fleet import Role
+from autoscaler.core.fleet import ROLE_FACTS, Role
 from autoscaler.core.observation import Histogram
 from autoscaler.simulator.backtest import LATENCIES, Side, Stage, recorded
 from autoscaler.simulator.rebuilt import LEAST_STEPS, Arrivals, Basis, Rebuilt
 
-FIGURES = ("offered", "met", "open", "rejected", "failed", "refused", "actions", "flips", "reversals")
+# Figures of Score that are told, and how people read them.
+FIGURES: Mapping[str, str] = {
+    "offered": "requests",
+    "met": "met in time",
+    "open": "undecided at the end",
+    "rejected": "turned away",
+    "failed": "failed",
+    "refused": "too long for any replica",
+    "actions": "scalings",
+    "flips": "flips",
+    "reversals": "reversals",
+}
+LATENCY_NAMES: Mapping[str, str] = {
+    "traffic.ttft": "TTFT for users",
+    **{f"{role}.latency": f"{facts.binding_slo.upper()} at {role}" for role, facts in ROLE_FACTS.items()},
+}
 QUANTILES = (0.5, 0.95)
 WHEN = {Arrivals.POISSON: "at random moments of their step (Poisson)", Arrivals.EVEN: "evenly over their step, without bursts"}
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table for people: the first column names its rows."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +127,9 @@ class Hindsight:
                 f"{assumed['not_played']:.1%} of the time is not played: {number} without data, the longest "
                 f"{_long(longest_s)}, a step on either side, and pieces of less than {LEAST_STEPS} steps"
             )
+        if holes and holes[0][0] == self.history.start_s:
+            first = datetime.fromtimestamp(holes[0][1], UTC).strftime("%Y-%m-%d %H:%M")
+            yield f"Prometheus knows of no load before {first} UTC: it keeps no more, or was not told of this fleet yet"
         yield f"arrivals: known from {assumed['offered_source']}, placed {WHEN[stage.arrivals]}; each try counts as a request"
         for name, shares in assumed["lengths"].items():
             told = ", ".join(f"{share:.1%} {_BASIS[Basis(basis)]}" for basis, share in shares.items())
@@ -124,6 +147,7 @@ class Hindsight:
         return {
             "name": side.name,
             "attainment": side.attainment,
+            "gpus": sum(hours.values()) * 3600 / (self.rebuilt.played * self.history.step_s),
             "gpu_hours": sum(hours.values()),
             "gpu_hours_by_role": {role.value: spent for role, spent in hours.items()},
             **{name: int(side.total(name)) for name in FIGURES},
@@ -145,16 +169,16 @@ _BASIS = {
 }
 
 
-def told(hindsight: Hindsight) -> Iterator[RenderableType]:
-    """For people."""
+def told(hindsight: Hindsight) -> Iterator[Grid | str]:
+    """For people, in the terminal and on a page: what would have been different, the check, and each assumption."""
     document = hindsight.document()
     was, would = document["sides"]
     begin, end = (datetime.fromtimestamp(document[at], UTC).strftime("%Y-%m-%d %H:%M") for at in ("from_s", "until_s"))
     title = f"{document['fleet']}, {begin} to {end} UTC, {document['rebuilt']['requests']:,} requests rebuilt"
+    yield difference(was, would)
     yield _sides(title, was, would)
-    yield Text(difference(was, would))
     yield _check(was, document["recorded"], document["off_by_share"])
-    yield Text("Assumed, since nobody recorded it:\n" + "\n".join(f"  - {line}" for line in document["assumptions"]))
+    yield "Assumed, since nobody recorded it:\n" + "\n".join(f"  - {line}" for line in document["assumptions"])
 
 
 def difference(was: Mapping[str, Any], would: Mapping[str, Any]) -> str:
@@ -164,35 +188,38 @@ def difference(was: Mapping[str, Any], would: Mapping[str, Any]) -> str:
     points, hours = 100 * (would["attainment"] - was["attainment"]), would["gpu_hours"] - was["gpu_hours"]
     share = f" ({hours / was['gpu_hours']:+.1%})" if was["gpu_hours"] else ""
     return (
-        f"Under the policy {points:+.2f} points of the requests would have been met in time, for {hours:+.2f} GPU-hours{share} "
-        f"and with {would['actions']} scalings instead of {was['actions']}."
+        f"Under the policy {points:+.2f} points of the requests would have been met in time, for {hours:+.2f} GPU-hours{share}: "
+        f"{would['gpus']:.1f} GPUs on average instead of {was['gpus']:.1f}, and {would['actions']} scalings instead of "
+        f"{was['actions']}."
     )
 
 
-def _sides(title: str, was: Mapping[str, Any], would: Mapping[str, Any]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for at, heading in enumerate(("", was["name"], would["name"])):
-        table.add_column(heading, justify="right" if at else "left", no_wrap=True)
-    table.add_row("attainment", *("-" if one["attainment"] is None else f"{one['attainment']:.2%}" for one in (was, would)))
-    table.add_row("GPU-hours", *(f"{one['gpu_hours']:.2f}" for one in (was, would)))
-    for role in was["gpu_hours_by_role"]:
-        table.add_row(f"  {role}", *(f"{one['gpu_hours_by_role'][role]:.2f}" for one in (was, would)))
-    for name in was["latencies"]:
-        table.add_row(name, *(_shown(one["latencies"][name]) for one in (was, would)))
-    for name in FIGURES:
-        table.add_row(name, *(f"{one[name]:,}" for one in (was, would)))
-    return table
+def _sides(title: str, was: Mapping[str, Any], would: Mapping[str, Any]) -> Grid:
+    sides = was, would
+    rows = [
+        ("attainment", *("-" if one["attainment"] is None else f"{one['attainment']:.2%}" for one in sides)),
+        ("GPU-hours", *(f"{one['gpu_hours']:.2f}" for one in sides)),
+        *((f"  {role}", *(f"{one['gpu_hours_by_role'][role]:.2f}" for one in sides)) for role in was["gpu_hours_by_role"]),
+        ("GPUs on average", *(f"{one['gpus']:.2f}" for one in sides)),
+        *((LATENCY_NAMES[name], *(_shown(one["latencies"][name]) for one in sides)) for name in was["latencies"]),
+        *((words, *(f"{one[name]:,}" for one in sides)) for name, words in FIGURES.items()),
+    ]
+    return Grid(title, ("", was["name"], would["name"]), tuple(rows))
 
 
-def _check(was: Mapping[str, Any], seen: Mapping[str, Any], off: Mapping[str, float]) -> Table:
+def _check(was: Mapping[str, Any], seen: Mapping[str, Any], off: Mapping[str, float]) -> Grid:
     """The replay as it was beside the record."""
-    table = Table(title="How far to trust it: the replay as it was beside what was recorded", title_justify="left")
-    for at, heading in enumerate(("latency", "replayed", "recorded", "off by")):
-        table.add_column(heading, justify="right" if at else "left", no_wrap=True)
-    for name, replayed in was["latencies"].items():
-        apart = f"{100 * off[name]:.2f} points" if name in off else "-"
-        table.add_row(name, _shown(replayed), _shown(seen[name]) if name in seen else "not recorded", apart)
-    return table
+    rows = tuple(
+        (
+            LATENCY_NAMES[name],
+            _shown(replayed),
+            _shown(seen[name]) if name in seen else "not recorded",
+            f"{100 * off[name]:.2f} points" if name in off else "-",
+        )
+        for name, replayed in was["latencies"].items()
+    )
+    title = "How far to trust it: the replay as it was beside what was recorded"
+    return Grid(title, ("latency", "replayed", "recorded", "off by"), rows)
 
 
 def _latency(histogram: Histogram | None, slo: Slo) -> dict[str, Any]:

@@ -6,13 +6,9 @@ The same tables and sentences as in the terminal, and for each of the two runs a
 from __future__ import annotations
 
 from html import escape
-from io import StringIO
 
-from rich.console import Console
-from rich.table import Table
-
-from autoscaler.commands.comparison_page import ROLE_COLOURS, STYLE
-from autoscaler.commands.hindsight import Hindsight, told
+from autoscaler.commands.hindsight import Grid, Hindsight, told
+from autoscaler.commands.page_style import document, roles_key
 from autoscaler.commands.plots import timeline
 from autoscaler.core.fleet import Role
 from autoscaler.simulator.backtest import Side
@@ -24,35 +20,36 @@ WORDS = """
 sent in the time below was rebuilt from recorded metrics and played twice in a simulator: <i>as it was</i>, with as many
 replicas as really stood there, and under the policy, with this project's controller. <b>Attainment</b> is the share of the
 requests whose first token came in time (TTFT) and whose others followed fast enough (TPOT). <b>GPU-hours</b> count every
-replica from the moment it is asked for until it is gone. Nothing was changed on any cluster.</p>
+replica from the moment it is asked for until it is gone. <b>p50</b> and <b>p95</b> of a time:
+half of the requests, and 95 of 100, took no longer. A <b>flip</b> is a replica that changes its pool, a <b>reversal</b> a move
+that undoes an earlier one at once. Nothing was changed on any cluster.</p>
 """
 
 
 def page(hindsight: Hindsight) -> str:
     """The whole file."""
-    parts = [part if isinstance(part, Table) else str(part) for part in told(hindsight)]
-    legend = "".join(
-        f'<span class="key" style="background:{shade}"></span>{escape(name)}' for name, shade in ROLE_COLOURS.items()
-    )
-    return "\n".join(
-        (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>A policy in hindsight</title>',
-            f"<style>{STYLE} pre {{ font-size: 13px; white-space: pre-wrap; }}</style></head><body>",
-            "<h1>A policy in hindsight</h1>",
-            WORDS,
-            *(f"<pre>{escape(_text(part))}</pre>" for part in parts),
-            f"<p>Replicas over time, {legend}; parts that could not be played are left out</p>",
-            *(_picture(hindsight, side) for side in (hindsight.was, hindsight.would)),
-            "</body></html>",
-        )
+    return document(
+        "A policy in hindsight",
+        WORDS,
+        *(_grid(part) if isinstance(part, Grid) else _words(part) for part in told(hindsight)),
+        f"<h2>Replicas over time</h2><p>{roles_key()} Parts that could not be played are left out.</p>",
+        *(_picture(hindsight, side) for side in (hindsight.was, hindsight.would)),
     )
 
 
-def _text(part: Table | str) -> str:
-    console = Console(file=StringIO(), width=140)
-    console.print(part)
-    written: StringIO = console.file  # type: ignore[assignment]
-    return written.getvalue().rstrip()
+def _grid(grid: Grid) -> str:
+    head = "".join(f"<th>{escape(heading)}" for heading in grid.headings)
+    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}' for cell in row)}</tr>" for row in grid.rows)
+    return f'<h2>{escape(grid.title)}</h2><div class="wide"><table><tr>{head}</tr>{rows}</table></div>'
+
+
+def _words(text: str) -> str:
+    """A sentence, which is the answer; or a heading and its list."""
+    first, *lines = text.split("\n")
+    if not lines:
+        return f'<p class="lead answer">{escape(first)}</p>'
+    listed = "".join(f"<li>{escape(line.strip(' -'))}" for line in lines)
+    return f"<h2>{escape(first.rstrip(':'))}</h2><ul>{listed}</ul>"
 
 
 def _picture(hindsight: Hindsight, side: Side) -> str:
@@ -63,5 +60,5 @@ def _picture(hindsight: Hindsight, side: Side) -> str:
     offered = tuple(hindsight.history.offered_rps[at] or 0.0 for at in steps)
     serving = {role: tuple(side.serving[role][at] for at in steps) for role in Role}
     still = dict.fromkeys(Role, (0,) * len(steps))
-    drawn = timeline(Timeline(hindsight.history.step_s * every, offered, serving, still), side.name, ROLE_COLOURS)
+    drawn = timeline(Timeline(hindsight.history.step_s * every, offered, serving, still), side.name)
     return f"<figure><figcaption>{escape(side.name)}</figcaption>{drawn}</figure>"

@@ -6,15 +6,23 @@ longest first. What comes back is put into the order of the jobs, whoever was do
 Bad input (a trace with a bad row) ends everything at once with its line. What goes wrong inside one run, a bug, is told with
 its traceback and costs that run only. A process that is killed, as the kernel does when memory runs out, takes the pool with
 it: what is left is then played in one process, so that the first lot which is not done is known to be the one that dies of it.
+
+Nobody plays on when nobody listens. Each process holds the reading end of a pipe whose other end is ours alone: it closes when
+we close it, after Ctrl-C or bad input, and also when we are killed and can do nothing any more, and whoever reads its end goes.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager, suppress
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from threading import Thread
 
 import click
 from rich.console import Console
@@ -30,6 +38,7 @@ SEARCHES = {ORACLE: 12.0, BEST_STATIC: 5.0}  # whole runs that a search is worth
 
 Lot = tuple[Job, ...]
 Played = Callable[[Lot], list[Result]]
+Turns = Generator[tuple[Lot, list[Result]], None, None]
 
 
 def played(jobs: Sequence[Job], processes: int, play: Played = play_all) -> list[Result]:
@@ -39,9 +48,11 @@ def played(jobs: Sequence[Job], processes: int, play: Played = play_all) -> list
     found: dict[int, Result] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    turns = _here(lots, play) if processes == 1 else _elsewhere(lots, processes, play)
+    watching = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    with closing(turns), watching as progress:
         bar = progress.add_task("playing", total=sum(map(_weight, lots)))
-        for lot, results in _here(lots, play) if processes == 1 else _elsewhere(lots, processes, play):
+        for lot, results in turns:
             for job, result in zip(lot, results, strict=True):
                 found[at[job.case.name, job.contender, job.seed]] = result
             told = f"{len(found)} of {len(jobs)}: {lot[0].case.name} {lot[0].contender.name}"
@@ -54,18 +65,20 @@ def _weight(lot: Lot) -> float:
     return sum(job.case.duration_s * SEARCHES.get(job.contender.name, 1.0) for job in lot)
 
 
-def _here(lots: Sequence[Lot], play: Played) -> Iterator[tuple[Lot, list[Result]]]:
-    return ((lot, _safely(lot, play)) for lot in lots)
+def _here(lots: Sequence[Lot], play: Played) -> Turns:
+    for lot in lots:
+        yield lot, _safely(lot, play)
 
 
-def _elsewhere(lots: Sequence[Lot], processes: int, play: Played) -> Iterator[tuple[Lot, list[Result]]]:
+def _elsewhere(lots: Sequence[Lot], processes: int, play: Played) -> Turns:
     """In processes, and again in one process for what is left when one of them is killed."""
     left = dict(enumerate(lots))
     while left:
         alone = processes == 1
         try:
-            for place, results in _in_pool(left, processes, play):
-                yield left.pop(place), results
+            with closing(_in_pool(left, processes, play)) as turns:
+                for place, results in turns:
+                    yield left.pop(place), results
         except BrokenProcessPool:
             if alone:
                 lot = left.pop(next(iter(left)))
@@ -73,15 +86,42 @@ def _elsewhere(lots: Sequence[Lot], processes: int, play: Played) -> Iterator[tu
             processes = 1
 
 
-def _in_pool(lots: dict[int, Lot], processes: int, play: Played) -> Iterator[tuple[int, list[Result]]]:
-    """Spawned, not forked: the progress bar has a thread. A job that is refused, or Ctrl-C, lets those in line go."""
-    pool = ProcessPoolExecutor(min(processes, len(lots)), mp_context=get_context("spawn"))
+def _in_pool(lots: dict[int, Lot], processes: int, play: Played) -> Generator[tuple[int, list[Result]], None, None]:
+    """Spawned, not forked: the progress bar has a thread. Whatever ends this early ends them too, in the middle of a run."""
+    theirs, ours = get_context("spawn").Pipe(duplex=False)
+    pool = ProcessPoolExecutor(min(processes, len(lots)), get_context("spawn"), _stay_while_open, (theirs,))
     try:
-        futures = {pool.submit(_safely, lot, play): place for place, lot in lots.items()}
+        with _deaf_to_ctrl_c():  # all processes begin at the first submit
+            futures = {pool.submit(_safely, lot, play): place for place, lot in lots.items()}
         for future in as_completed(futures):
             yield futures[future], future.result()
+    except BaseException:
+        ours.close()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+        ours.close()
+
+
+def _stay_while_open(pipe: Connection) -> None:
+    """Leave at once, from whatever is being done, when the other end of the pipe closes."""
+
+    def wait() -> None:
+        with suppress(EOFError, OSError):
+            pipe.recv_bytes()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes begun meanwhile stay so. A terminal sends Ctrl-C to all of them, and each would print a traceback of its own."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _safely(lot: Lot, play: Played) -> list[Result]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Setting:
     """`attainment`: the required share of offered requests; `command`: what was typed; `left_out`: a line for each scenario
-    that could not be played; `trial_section`: HTML about the simulator's own trial, empty without one.
+    that could not be played; `trial_section`: HTML about the simulator's own trial, empty without one; `skipped`: a line for each
+    scenario of whose trace rows were left out.
     """
 
     attainment: float
@@ -16,3 +17,4 @@ class Setting:
     command: str
     left_out: tuple[str, ...] = ()
     trial_section: str = ""
+    skipped: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from autoscaler.simulator.contenders import REFERENCES
 from autoscaler.simulator.frontiers import Cost, Kind, costs
+from autoscaler.simulator.reach import percent
 from autoscaler.simulator.result import Result
 from autoscaler.simulator.shifts import Recovery
 
@@ -84,8 +85,11 @@ def table(scenario: str, results: Sequence[Result], attainment: float) -> Table:
 
 
 def out_of_reach(results: Sequence[Result], attainment: float) -> list[str]:
-    """That nothing can keep the promises of this scenario, or that nobody who played did, and who came nearest."""
-    said = [f"infeasible: {one.infeasible} (by the capacity model)" for one in results if one.infeasible][:1]
+    """That no size can keep the promises of this scenario, or reach the attainment; that nobody did, and who came nearest."""
+    said = [f"infeasible: {one.infeasible}" for one in results if one.infeasible][:1]
+    most = next((one.reachable for one in results if one.reachable is not None), 1.0)
+    if not said and most < attainment:
+        said.append(f"no size reaches {attainment:.1%}: alone on an idle fleet {percent(most)} of the requests are in time")
     played = [one for one in results if one.attainment is not None]
     if played and not any(one.reaches(attainment) for one in played):
         best = max(played, key=lambda one: one.attainment or 0.0)

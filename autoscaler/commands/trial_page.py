@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from math import ceil, floor, log10
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from autoscaler.commands.plots import COLOURS, _scale, _svg, _text
+from autoscaler.commands.drawing import colour, mark, scale, steps, svg, text, upwards
+from autoscaler.commands.page_style import key
 from autoscaler.policy.fields import dotted, objections
 from autoscaler.refusal import Refusal
 
-WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 420, 230, 52, 12, 34, 10
-TICKS = 5  # about so many labels on an axis
-FIRST_COLOUR = 5  # blue, then vermilion: the two that lie furthest apart
-NOTHING = 1e-9  # a share that is rounding
-MOST_DOTS = 12  # points of a line that are drawn one by one
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 420, 230, 66, 12, 34, 10
+FIRST = 5  # blue, then vermilion: the two colours that lie furthest apart
+MOST_MARKS = 12  # about so many on a line
 HEADINGS = ("check", "measured", "should be", "published", "")
 WORDS = """
 <p>Before a simulator may judge anybody, it is tried itself: against queueing theory, against what papers published, and
@@ -112,29 +110,28 @@ def _row(check: TrialCheck) -> str:
 
 
 def _figure(curve: TrialCurve) -> str:
-    shades = {one.name: COLOURS[(FIRST_COLOUR + at) % len(COLOURS)] for at, one in enumerate(curve.series)}
-    key = "".join(f'<span class="key" style="background:{shade}"></span>{escape(name)}' for name, shade in shades.items())
-    caption = f"<b>{escape(curve.title)}</b><br>{key}<br>{escape(curve.note)}"
-    return f'<figure style="max-width: {WIDTH}px"><figcaption>{caption}</figcaption>{_plot(curve, shades)}</figure>'
+    signs = key({one.name: FIRST + at for at, one in enumerate(curve.series)})
+    caption = f"<b>{escape(curve.title)}</b><br>{signs}<br>{escape(curve.note)}"
+    return f'<figure style="max-width: {WIDTH}px"><figcaption>{caption}</figcaption>{_plot(curve)}</figure>'
 
 
-def _plot(curve: TrialCurve, shades: Mapping[str, str]) -> str:
+def _plot(curve: TrialCurve) -> str:
     xs = [x for one in curve.series for x, _ in one.points]
     ys = [y for one in curve.series for _, y in one.points]
     x_low, x_high = min(xs), max(xs)
     y_low, y_high = _range(ys)
-    x, y = _scale(x_low, x_high, LEFT, WIDTH - RIGHT), _scale(y_low, y_high, HEIGHT - BOTTOM, TOP)
+    x, y = scale(x_low, x_high, LEFT, WIDTH - RIGHT), scale(y_low, y_high, HEIGHT - BOTTOM, TOP)
     parts = [f'<path d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}" fill="none" stroke="var(--ink)"/>']
-    parts += [_text(x(at), HEIGHT - BOTTOM + 14, f"{at:.6g}", "middle") for at in _steps(x_low, x_high)]
-    parts += [_text(LEFT - 5, y(at) + 4, f"{at:.6g}", "end") for at in _steps(y_low, y_high)]
-    parts.append(_text((LEFT + WIDTH) / 2, HEIGHT - 4, f"{curve.x} (upwards: {curve.y})", "middle"))
-    for one in curve.series:
-        placed = [(x(at), y(value)) for at, value in one.points]
+    parts += [text(x(at), HEIGHT - BOTTOM + 14, f"{at:.6g}", "middle") for at in steps(x_low, x_high)]
+    parts += [text(LEFT - 5, y(at) + 4, f"{at:.6g}", "end") for at in steps(y_low, y_high)]
+    parts.append(text((LEFT + WIDTH) / 2, HEIGHT - 4, curve.x, "middle"))
+    parts.append(upwards(12, (TOP + HEIGHT - BOTTOM) / 2, curve.y))
+    for at, one in enumerate(curve.series):
+        placed = [(x(along), y(value)) for along, value in one.points]
         if one.joined:
-            parts.append(_line(placed, shades[one.name]))
-        if not one.joined or len(placed) <= MOST_DOTS:
-            parts += _dots(one, placed, shades[one.name])
-    return _svg(WIDTH, HEIGHT, curve.title, parts)
+            parts.append(_line(placed, colour(FIRST + at)))
+        parts += _marks(one, placed, FIRST + at)
+    return svg(WIDTH, HEIGHT, curve.title, parts)
 
 
 def _line(placed: Sequence[tuple[float, float]], shade: str) -> str:
@@ -142,23 +139,14 @@ def _line(placed: Sequence[tuple[float, float]], shade: str) -> str:
     return f'<polyline points="{points}" fill="none" stroke="{shade}" stroke-width="1.5"/>'
 
 
-def _dots(one: TrialSeries, placed: Sequence[tuple[float, float]], shade: str) -> Iterator[str]:
-    for (x, y), (at, value) in zip(placed, one.points, strict=True):
-        told = escape(f"{one.name}: {value:.4g} at {at:.4g}")
-        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{shade}"><title>{told}</title></circle>'
+def _marks(one: TrialSeries, placed: Sequence[tuple[float, float]], place: int) -> Iterator[str]:
+    """Each point's, but for a line of many only so many of it."""
+    every = max(1, len(placed) // MOST_MARKS) if one.joined else 1
+    for (x, y), (at, value) in list(zip(placed, one.points, strict=True))[::every]:
+        yield mark(place, x, y, f"{one.name}: {value:.4g} at {at:.4g}")
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
     """From 0, unless all is far above it, or something below."""
     low, high = min(values), max(values)
     return (0.0, high) if 0 <= low < high / 2 else (low, high)
-
-
-def _steps(low: float, high: float) -> list[float]:
-    """Where an axis has its labels: at multiples of 1, 2 or 5 times a power of ten."""
-    if high - low <= NOTHING * max(abs(low), abs(high), 1.0):
-        return [low]
-    rough = (high - low) / TICKS
-    power = 10.0 ** floor(log10(rough))
-    step = next(power * times for times in (1, 2, 5, 10) if power * times >= rough * (1 - NOTHING))
-    return [at * step for at in range(ceil(low / step - NOTHING), floor(high / step + NOTHING) + 1)]

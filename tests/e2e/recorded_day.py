@@ -24,7 +24,8 @@ from autoscaler.simulator.run import Scenario, VirtualRun
 from autoscaler.simulator.score import Score
 from autoscaler.simulator.workload import Request
 
-BLOCK_S = 7_200  # promtool reads the whole file once for every block, which ends before its last second
+BLOCK_S = 7_200  # of a server's own; promtool's blocks end at multiples of it, before their last second
+LONGEST = "24h"  # promtool reads the whole file once for every block
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,16 @@ def backfill(file: Path, data: Path) -> None:
     """Make a server's data of what was written down."""
     promtool = shutil.which("promtool")
     assert promtool, "promtool comes with prometheus"
-    command = [promtool, "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(file), str(data)]
+    command = [
+        promtool,
+        "tsdb",
+        "create-blocks-from",
+        f"--max-block-duration={LONGEST}",
+        "openmetrics",
+        "--quiet",
+        str(file),
+        str(data),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
 

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,7 +121,7 @@ def played(found: Found) -> list[Request]:
     return truth.between(0, HOLE_S[0] - STEP_S) + truth.between(HOLE_S[1] + STEP_S, LENGTH_S)
 
 
-def mean(requests: list[Request], tokens: Callable[[Request], float]) -> float:
+def mean(requests: Sequence[Request], tokens: Callable[[Request], float]) -> float:
     return sum(map(tokens, requests)) / len(requests)
 
 
