@@ -23,8 +23,9 @@ NVIDIA Dynamo and others), rebuilt from what was published about it: its authors
 """
 REFERENCES = """<li>A <b>reference</b> (in <i>italics</i>) is no autoscaler that one could run: it knows all traffic beforehand,
 and shows what is possible. <i>lower-bound</i>: the GPU time of the work itself, nobody can be cheaper. <i>oracle</i>: the
-cheapest plan found with the same delays as everybody. <i>best-static</i>: the cheapest fleet of fixed size; it stands from the
-first second. <i>clairvoyant-flipper</i>: a fleet of fixed size, always split between the pools in the best way.</li>"""
+cheapest plan found with the same delays as everybody. <i>best-static</i>: the cheapest fleet of fixed size. Both stand from the
+first second. <i>clairvoyant-flipper</i>: a fleet of fixed size, split between the pools as the requests of each half minute
+need it; a yardstick, and no bound, for it does not see who still waits.</li>"""
 MATRIX = """<p>One row for each situation (<code>@60s</code>: a new replica takes 60 s to start), one column for each
 autoscaler{point}. <b>A number in plain ink is the GPU-hours of
 somebody who reached {attainment}</b>, the cheapest of them marked. <span class="below">A grey share is the attainment of
@@ -72,7 +73,8 @@ GLOSSARY = {
     "actions": "how often a pool was told to grow or shrink",
     "attainment": "share of the offered requests that were answered as promised",
     "best-static": "a reference: the cheapest fleet of a fixed size that reaches the required attainment, found by trying",
-    "clairvoyant-flipper": "a reference: a fleet of fixed size, at every moment split between the pools in the best way",
+    "clairvoyant-flipper": "a reference: a fleet of fixed size, split between the pools as the requests of each half minute "
+    "need it; a yardstick and no bound",
     "decode": "writing the answer, one token after the other; its speed is what users see as reading speed (TPOT)",
     "failed": "requests lost with a replica, whose client gave up",
     "flip": "a replica changes its pool: from prefill to decode, or back",
@@ -82,7 +84,8 @@ GLOSSARY = {
     "GPU-hours": "GPUs held, times how long, from the request for a replica until it is gone",
     "headroom": "the value of an autoscaler's one knob; what it means is listed under Knobs",
     "lower-bound": "a reference: the GPU time of the work itself, without waiting or starting; nobody can be cheaper",
-    "oracle": "a reference: the cheapest plan found by somebody who knows all traffic beforehand, under everybody's delays",
+    "oracle": "a reference: the cheapest plan found by somebody who knows all traffic beforehand, under everybody's delays; what "
+    "it begins with stands from the first second",
     "peer": "another project's autoscaler, rebuilt here from what was published about it",
     "policy": "an autoscaler's rule, or a reference's plan",
     "prefill": "reading the prompt, up to the first token; its waiting time is most of TTFT",
@@ -91,7 +94,8 @@ GLOSSARY = {
     "were got over; a dash where the load has no such rise",
     "rejected": "requests that were turned away, whose client gave up",
     "replica": "one running copy of the model, on one or more GPUs",
-    "reversals": "moves that undid an earlier one at once (within twice a start-up), unless the oracle makes them too",
+    "reversals": "moves that undid an earlier one at once (within twice a start-up), unless the oracle was played and makes "
+    "them too",
     "token": "a piece of a word; models read and write tokens",
     "TPOT": "time per output token after the first: how fast the answer is written",
     "TTFT": "time to the first token: how long until the answer begins",
