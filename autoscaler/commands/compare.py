@@ -64,15 +64,19 @@ def compare(
         raise Refusal("compare: no scenario is left to be played")
     runs = played([Job(case, one, seed, attainment) for case in chosen for one in field], jobs or _cores())
     results, setting = settled(runs), Setting(attainment, seed, _typed(), left_out, section, skipped)
+    _tell(results, chosen, setting, report, as_json=as_json)
+    tell_lost(results)
+
+
+def _tell(results: Sequence[Result], cases: Sequence[Case], setting: Setting, report: Path | None, *, as_json: bool) -> None:
     try:
         if report is not None:
-            write_page(report, page(results, chosen, setting))
+            write_page(report, page(results, cases, setting))
     finally:  # what minutes of simulation found is told, even where a disk is full by now
         if as_json:
-            click.echo(json.dumps(document(results, chosen, setting), indent=2))
+            click.echo(json.dumps(document(results, cases, setting), indent=2))
         else:
-            _print(results, attainment)
-    tell_lost(results)
+            _print(results, setting.attainment)
 
 
 def _print(results: Sequence[Result], attainment: float) -> None:
