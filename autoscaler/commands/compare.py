@@ -21,8 +21,9 @@ from autoscaler.commands.comparison_json import document
 from autoscaler.commands.comparison_page import page
 from autoscaler.commands.page_file import refuse_unwritable, write_page
 from autoscaler.commands.playing import played, tell_lost
+from autoscaler.commands.recorded import skipped_of
 from autoscaler.commands.setting import Setting
-from autoscaler.commands.simulate import folder_of, known_peers, skipped_of, tuning_of
+from autoscaler.commands.simulate import folder_of, known_peers, tuning_of
 from autoscaler.commands.standings import by_scenario, cost_table, swept, table
 from autoscaler.refusal import Refusal
 from autoscaler.simulator.contenders import Job, field_of

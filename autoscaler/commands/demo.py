@@ -24,8 +24,9 @@ from rich.text import Text
 from autoscaler.adapters.own_metrics import OwnMetrics
 from autoscaler.apps.feed import Feed
 from autoscaler.commands.ending import Ending
+from autoscaler.commands.recorded import checked
 from autoscaler.commands.report import conditions, pools
-from autoscaler.commands.simulated import checked, simulated
+from autoscaler.commands.simulated import simulated
 from autoscaler.controller import Controller
 from autoscaler.core.status import Status, document
 from autoscaler.policy_file import load_policies

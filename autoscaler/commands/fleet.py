@@ -13,7 +13,8 @@ import click
 from autoscaler.apps.fleet_control import create_app
 from autoscaler.apps.loopback import serve
 from autoscaler.commands.ending import Ending
-from autoscaler.commands.simulated import checked, simulated
+from autoscaler.commands.recorded import checked
+from autoscaler.commands.simulated import simulated
 from autoscaler.core.fleet import Role
 from autoscaler.policy_file import load_policies
 from autoscaler.refusal import Refusal

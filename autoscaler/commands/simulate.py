@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import click
 from rich.console import Console
 
 from autoscaler.commands.comparison_json import runs
+from autoscaler.commands.recorded import skipped_of
 from autoscaler.commands.simulated import simulated
 from autoscaler.commands.standings import table
 from autoscaler.core.demand import DemandLimits
@@ -105,13 +105,6 @@ def _contender(peer: str | None, headroom: float | None, tuning: Managed | None)
     own = tuning.policy.demand.headroom if tuning else DemandLimits().headroom
     point = own if headroom is None else headroom
     return Contender(OURS, point, point == own, tuning)
-
-
-def skipped_of(cases: Iterable[Case]) -> tuple[str, ...]:
-    """A line for each scenario with rows that cannot be read, where they are to be skipped. Its start-up times share a trace."""
-    recordings = {one.name.partition("@")[0]: one.traffic for one in cases if isinstance(one.traffic, Recording)}
-    told = {name: one.measured()[1].told for name, one in recordings.items() if one.lenient}
-    return tuple(f"{name}: {line}" for name, line in told.items() if line)
 
 
 def _named(name: str, cases: Cases) -> tuple[Case, ...]:

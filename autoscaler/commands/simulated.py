@@ -1,4 +1,4 @@
-"""Which simulated fleet does a policy describe, and is the trace that it meets fit to be read?
+"""Which simulated fleet does a policy describe?
 
 The policy's pools and profile; where it lets replicas flip, as good a way as its GPUs allow: a label where a replica of
 either role has as many, an exchange of whole replicas where not.
@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import click
-
 from autoscaler.core.fleet import Role
 from autoscaler.policy import Document
 from autoscaler.simulator.fleet_spec import FleetSpec, PoolSpec
 from autoscaler.simulator.flips import DriverKind, FlipSpec
 from autoscaler.simulator.pool_setting import StartUp
-from autoscaler.simulator.traces import Recording
 
 
 def simulated(written: Document, start_up: StartUp, seed: int = 0, counts: Mapping[Role, int] | None = None) -> FleetSpec:
@@ -28,11 +25,3 @@ def simulated(written: Document, start_up: StartUp, seed: int = 0, counts: Mappi
     flip = spec.behaviour.flip
     flips = FlipSpec(kind, max_in_flight=flip.max_in_flight) if flip.enabled else None
     return FleetSpec(written.key, spec.profile.core(), pools, start_up, seed=seed, flips=flips)
-
-
-def checked(recording: Recording) -> Recording:
-    """The same, read once from end to end: a bad row is refused, or what was skipped is told on stderr. Raises TraceError."""
-    _, skipped = recording.measured()
-    if skipped.told:
-        click.echo(skipped.told, err=True)
-    return recording

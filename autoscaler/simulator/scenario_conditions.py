@@ -35,7 +35,6 @@ from autoscaler.core.qos import Promise, QosClass
 from autoscaler.core.rejection import RejectionMode, Rules
 from autoscaler.policy.fields import Objection, Section, at_least, default_of, refuse
 from autoscaler.policy.rejection import EVERYBODY
-from autoscaler.refusal import Refusal
 from autoscaler.simulator.clients import NEVER, Retries
 from autoscaler.simulator.fleet_spec import FleetSpec, Handover
 from autoscaler.simulator.losses import Loss, NodeLoss, ReplicaLoss
@@ -155,9 +154,7 @@ class ConditionsSpec(Section):
             refuse([Objection(("nodes",), f"{text} (allowed: most x gpus and quotaGpus of at least {needed})")])
 
     def applied(self, scenario: Scenario) -> Scenario:
-        """The scenario under these conditions. Refusal where its own rejection would stand in the sidecars' place."""
-        if self.sidecars is not None and scenario.rejection is not None:
-            raise Refusal(f"{scenario.fleet.key}: rejection and conditions.sidecars are both given (allowed: one of them)")
+        """The scenario under these conditions. One with a rejection of its own has no sidecars: scenario_file.py refuses both."""
         sidecars = None if self.sidecars is None else self.sidecars.core(scenario.slos)
         return replace(
             scenario,

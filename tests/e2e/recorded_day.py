@@ -6,12 +6,15 @@ Prometheus would have taken them in, with time stamps of the recent past, and `p
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 from prometheus_client.core import Metric
 
 from autoscaler.core.policy import PoolLimits
@@ -23,6 +26,7 @@ from autoscaler.simulator.recovery import WINDOW_S
 from autoscaler.simulator.run import Scenario, VirtualRun
 from autoscaler.simulator.score import Score
 from autoscaler.simulator.workload import Request
+from tests.adapters.prometheus_server import RealPrometheus, find_prometheus
 
 BLOCK_S = 7_200  # of a server's own; promtool's blocks end at multiples of it, before their last second
 LONGEST = "24h"  # promtool reads the whole file once for every block
@@ -71,6 +75,27 @@ class Script:
                     page.writelines(_lines(run, self.managed, self.begin_s + at_s))
             page.write("# EOF\n")
         return Recording(self.requests, run.keeper.windows.attainment(), run.score())
+
+
+def find_server() -> str:
+    """The Prometheus to be used. Without one, or without promtool, the test is skipped; in CI it fails."""
+    binary = find_prometheus()
+    if binary is None or shutil.which("promtool") is None:
+        refuse = pytest.fail if os.environ.get("CI") else pytest.skip
+        refuse("no prometheus and promtool on PATH: no recorded day was tested (Debian: apt-get install prometheus)")
+    return str(binary)
+
+
+@contextmanager
+def remembering(binary: str, folder: Path) -> Iterator[RealPrometheus]:
+    """A server that remembers what stands in `day.om` of this folder."""
+    backfill(folder / "day.om", folder / "data")
+    server = RealPrometheus(binary, folder, [])
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 def backfill(file: Path, data: Path) -> None:

@@ -8,8 +8,6 @@ run on it, and held against what really happened.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,8 +29,7 @@ from autoscaler.simulator.peers.schedule import Schedule
 from autoscaler.simulator.pool_setting import StartUp
 from autoscaler.simulator.run import Scenario
 from autoscaler.simulator.workload import Day, Request, synthetic_day
-from tests.adapters.prometheus_server import RealPrometheus, find_prometheus
-from tests.e2e.recorded_day import BLOCK_S, Recording, Script, backfill
+from tests.e2e.recorded_day import BLOCK_S, Recording, Script, find_server, remembering
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.slow]
 
@@ -75,10 +72,7 @@ class Found:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
-    folder, binary = tmp_path_factory.mktemp("history"), find_prometheus()
-    if binary is None or shutil.which("promtool") is None:
-        refuse = pytest.fail if os.environ.get("CI") else pytest.skip
-        refuse("no prometheus and promtool on PATH: no recorded day was tested (Debian: apt-get install prometheus)")
+    folder, binary = tmp_path_factory.mktemp("history"), find_server()
     document = Document.model_validate(POLICY)
     fleet = managed(document)
     begin_s = int(time.time()) // BLOCK_S * BLOCK_S - 2 * BLOCK_S
@@ -86,12 +80,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
     scenario = Scenario(FleetSpec(fleet.key, fleet.policy.profile, pools, StartUp(START_UP_S)), fleet.policy.slos, SCRAPE_S)
     requests = list(synthetic_day(Random(7), DAY, LENGTH_S))
     truth = Script(scenario, fleet, requests, TIMETABLE, begin_s, LENGTH_S, HOLE_S).record(folder / "day.om")
-    backfill(folder / "day.om", folder / "data")
-    server, policy = RealPrometheus(binary, folder, []), folder / "policy.yaml"
-    policy.write_text(yaml.safe_dump(dict(POLICY)))
-    server.start()
-    yield Found(truth, told(server.url, policy, begin_s), begin_s, server.url, policy)
-    server.stop()
+    (policy := folder / "policy.yaml").write_text(yaml.safe_dump(dict(POLICY)))
+    with remembering(binary, folder) as server:
+        yield Found(truth, told(server.url, policy, begin_s), begin_s, server.url, policy)
 
 
 def run(url: str, policy: Path, **changed: Any) -> None:

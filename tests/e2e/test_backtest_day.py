@@ -7,8 +7,6 @@ nothing of the days before, as after a retention that is shorter than what is as
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,8 +25,7 @@ from autoscaler.simulator.peers.schedule import Schedule
 from autoscaler.simulator.pool_setting import StartUp
 from autoscaler.simulator.run import Scenario
 from autoscaler.simulator.workload import CHAT, DOCUMENTS, Crowd, Day, Rise, synthetic_day
-from tests.adapters.prometheus_server import RealPrometheus, find_prometheus
-from tests.e2e.recorded_day import BLOCK_S, Recording, Script, backfill
+from tests.e2e.recorded_day import BLOCK_S, Recording, Script, find_server, remembering
 from tests.e2e.test_backtest import POLICY, mean, told
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.slow]
@@ -55,10 +52,7 @@ class Known:
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
-    folder, binary = tmp_path_factory.mktemp("day"), find_prometheus()
-    if binary is None or shutil.which("promtool") is None:
-        refuse = pytest.fail if os.environ.get("CI") else pytest.skip
-        refuse("no prometheus and promtool on PATH: no recorded day was tested (Debian: apt-get install prometheus)")
+    folder, binary = tmp_path_factory.mktemp("day"), find_server()
     seldom = {
         "metrics": {"scrapeIntervalSeconds": SCRAPE_S, "windowSeconds": 4 * SCRAPE_S},
         "freshness": {"maxAgeSeconds": 2 * SCRAPE_S},
@@ -71,12 +65,9 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
     scenario = Scenario(FleetSpec(fleet.key, fleet.policy.profile, pools, StartUp(START_UP_S)), fleet.policy.slos, SCRAPE_S)
     requests = list(synthetic_day(Random(7), DAY, LENGTH_S))
     truth = Script(scenario, fleet, requests, TIMETABLE, begin_s, LENGTH_S, (0.0, 0.0)).record(folder / "day.om")
-    backfill(folder / "day.om", folder / "data")
-    server = RealPrometheus(binary, folder, [])
-    server.start()
     until = datetime.fromtimestamp(begin_s + LENGTH_S, UTC).isoformat()
-    yield Known(truth, told(server.url, policy, begin_s, since="7d", until=until), begin_s)
-    server.stop()
+    with remembering(binary, folder) as server:
+        yield Known(truth, told(server.url, policy, begin_s, since="7d", until=until), begin_s)
 
 
 def test_only_the_day_that_is_remembered_is_played(known: Known) -> None:

@@ -130,11 +130,9 @@ def test_nodes_that_cannot_carry_a_scenario_are_refused_with_their_line(tmp_path
     assert told.endswith("scenarios.waves.conditions.nodes.gpus: 1 is below the 2 GPUs of one replica (allowed: 2..64)")
 
 
-def test_one_fleet_has_one_kind_of_early_rejection() -> None:
+def test_conditions_leave_a_scenario_its_own_rejection() -> None:
     gated = replace(scenario(), rejection=EarlyRejection(Rejects.EARLY, 2.0, 0.05))
     assert ConditionsSpec().applied(gated).rejection == gated.rejection
-    with pytest.raises(Refusal, match=r"demo/chat: rejection and conditions\.sidecars are both given"):
-        ConditionsSpec.model_validate({"sidecars": {}}).applied(gated)
 
 
 @pytest.mark.parametrize(

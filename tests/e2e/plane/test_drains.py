@@ -153,7 +153,7 @@ def test_behind_a_readiness_gate_pods_are_let_in_at_start_and_drained_by_it(town
 
 
 def test_a_victim_that_is_lost_and_comes_back_is_drained_anew(town: Town, during: ExitStack) -> None:
-    """However often it comes back: once in a while the cluster makes it twice, why is not known."""
+    """It may come back twice: kwok, the kubelet here, deletes a pod by its name alone, and late can meet the new one."""
     town.pools({PREFILL: 1, DECODE: 2})
     town.policy()
     leader, traffic = during.enter_context(Leader(town)), users(town, during)
