@@ -46,6 +46,7 @@ STEADY = slice(60, 700)  # samples from 5 minutes, when the pools are full, to 5
 SHOWN = slice(60, 180)  # ten minutes
 TIMES_MEAN, SHOWN_TIMES = (1, 2, 3), 2
 PUBLISHED_REQUESTS = 23_608
+FIT = 0.05  # how far off, as a share, the baseline's rejections may be
 PUBLISHED_REJECTED = {Rejects.BASELINE: 4_183, Rejects.EARLY: 3_771, Rejects.PREDICTED: 3_589}
 PUBLISHED_SWING = {Role.PREFILL: 0.95, Role.DECODE: 0.60}
 
@@ -117,9 +118,13 @@ def trial(folder: Path, seeds: Sequence[int] = SEEDS) -> Iterator[Finding]:
     decode_s = mean(baseline, lambda run: run.decode_s)
     predicted = {times: [played(one, Rejects.PREDICTED, times * decode_s) for one in recordings] for times in TIMES_MEAN}
     runs = {Rejects.BASELINE: baseline, Rejects.EARLY: early, Rejects.PREDICTED: predicted[SHOWN_TIMES]}
+    rejected = _fitted(baseline)
     yield from checks(runs)
     yield from _swings({rule: each[0] for rule, each in runs.items()})
-    note = f"Of {baseline[0].offered} requests. t_d in mean decode times of the baseline ({decode_s:.0f} s)."
+    note = (
+        f"Of {baseline[0].offered} requests. t_d in mean decode times of the baseline ({decode_s:.0f} s), which by the choice of "
+        f"decode's steps rejects {rejected:.1%}."
+    )
     levels = {Rejects.BASELINE: [baseline] * 3, Rejects.EARLY: [early] * 3, Rejects.PREDICTED: list(predicted.values())}
     figures: Mapping[str, tuple[str, Callable[[Outcome], float]]] = {
         "wasted": ("Prompts computed for nothing", lambda run: run.wasted),
@@ -150,10 +155,19 @@ def checks(runs: Mapping[Rejects, Runs]) -> Iterator[Check]:
     yield Check("rejection_predicted_anti_phase", claim, calmed, phase, rule=Rule.AT_LEAST)
 
 
+def _fitted(baseline: Runs) -> float:
+    """The share that the baseline rejects. It is fitted to the published one (rejection_gate.py), so nothing is shown by it that
+    could be met or missed: ArithmeticError where the fit holds no more.
+    """
+    rejected = mean(baseline, lambda run: run.rejected / run.offered)
+    published = PUBLISHED_REJECTED[Rejects.BASELINE] / PUBLISHED_REQUESTS
+    if abs(rejected - published) > FIT * published:
+        raise ArithmeticError(f"the baseline rejects {rejected:.3g} of the requests, and is fitted to {published:.3g}")
+    return rejected
+
+
 def _counts(runs: Mapping[Rejects, Runs]) -> Iterator[Check]:
     rejected = {rule: mean(each, lambda run: run.rejected / run.offered) for rule, each in runs.items()}
-    claim, published = "share of requests that the baseline rejects", PUBLISHED_REJECTED[Rejects.BASELINE] / PUBLISHED_REQUESTS
-    yield Check("rejection_baseline_rejected", claim, rejected[Rejects.BASELINE], published, 0.05)
     wasted, saved = (mean(runs[rule], lambda run: run.wasted) for rule in (Rejects.BASELINE, Rejects.EARLY))
     claim = "share of wasted prefills that early rejection saves"
     yield Check("rejection_early_wasted_cut", claim, 1 - saved / wasted, 0.5, rule=Rule.AT_LEAST)

@@ -14,8 +14,8 @@ phase best) and flips by driver, so that what differs is the driver alone:
     uneasy    19: after the right one of each phase one step away and back, 4 minutes apart
     restless  35: the same twice in each phase, about as many moves as that planner made
 
-The published order, in place >= fixed >> cold, is that of so many moves, and is held against no fewer: three cold flips at
-the right moments cost less than the wrong split does, so they are only asked to be no better than those of 20 s.
+The published order, in place >= fixed >> cold, is that of so many moves. It is held against fewer, too, and missed there: three
+cold flips at the right moments cost less than the wrong split does.
 
 Six replicas have the built-in profile `splitwise-2024-llama-2-70b-h100-tp8`, at which 4P2D is right at the published
 rates; these are multiplied by 1.1, the first step of 0.05 at which the flood of the second phase asks for 5P1D, as
@@ -161,9 +161,10 @@ def _checks(fixed: float, shares: Mapping[tuple[str, str], float], counts: Mappi
         yield Check(f"walk_{how}_label", claim, shares[how, "label"], fixed, rule=Rule.AT_LEAST, published=published)
         claim = f"attainment with {count} flips of 20 s; at least the best fixed split's"
         yield Check(f"walk_{how}_switch", claim, shares[how, "switch"], fixed, rule=Rule.AT_LEAST)
-    most = {"rare": shares["rare", "switch"], "uneasy": fixed, "restless": fixed - FAR}
-    than = {"rare": "that of flips of 20 s", "uneasy": "the best fixed split's", "restless": f"that less {FAR:g}"}
     for how, count in counts.items():
-        claim = f"attainment with {count} cold flips of 300 s; at most {than[how]}"
+        most, than = (
+            (fixed - FAR, f"the best fixed split's less {FAR:g}") if how == "restless" else (fixed, "the best fixed split's")
+        )
+        claim = f"attainment with {count} cold flips of 300 s; at most {than}"
         published = 0.547 if how == "restless" else None
-        yield Check(f"walk_{how}_cold", claim, shares[how, "cold"], most[how], rule=Rule.AT_MOST, published=published)
+        yield Check(f"walk_{how}_cold", claim, shares[how, "cold"], most, rule=Rule.AT_MOST, published=published)
